@@ -1,0 +1,3 @@
+"""Local code completion for the GPTBigCode family."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The command line: flags to a request, a request to a session, an answer to the screen."""

@@ -1,0 +1,1 @@
+"""The torch-free engine: requests in, ids and text out, over whichever backend is there."""

@@ -1,0 +1,120 @@
+"""What a backend is: the one narrow bridge between the torch-free engine and the arithmetic.
+
+A backend holds one model. It is handed token ids and hands back token ids; text, stop strings and
+requests are unknown to it, and tensors are unknown to its callers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bigcode_cli.records import SamplingOptions
+
+PrefillProgress = Callable[[int, int], None]
+"""Called with (tokens done, tokens in all) after each chunk of a long prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendInfo:
+    """What a loaded model is and can take.
+
+    Attributes:
+        name: ``torch``, ``native`` …
+        dtype: of the activations; ``weights`` names how the weights are stored.
+        n_positions: the longest sequence.
+        vocab_size: ids that may be sampled: ``0 … vocab_size - 1``.
+        weight_bytes: what the weights occupy.
+    """
+
+    name: str
+    device: str
+    dtype: str
+    weights: str
+    n_positions: int
+    vocab_size: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler:
+    """How one row draws its tokens: the options and the seed of its own random stream.
+
+    A row's draws are the doubles of ``random.Random(seed)`` in ``[0, 1)``, one a token, each
+    mapped to a token by the inverse of the filtered distribution's cumulative sum in id order: so
+    a result depends neither on the rows beside it nor on the device.
+    """
+
+    options: SamplingOptions
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Token ids to continue, by as many rows as there are samplers, over one shared prefill.
+
+    Attributes:
+        max_new_tokens: how many tokens a row will be asked for at most.
+        first_ids: the only ids allowed as each row's first new token; ``None`` allows all.
+        logprobs: alternatives to report beside each token; ``None`` reports no log-probability.
+    """
+
+    ids: tuple[int, ...]
+    samplers: tuple[Sampler, ...]
+    max_new_tokens: int
+    first_ids: tuple[int, ...] | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One sampled id, with natural log-probabilities before any filter where they were asked for.
+
+    Attributes:
+        top: the most probable (id, log-probability) pairs, best first.
+    """
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Rows(Protocol):
+    """Sequences that are decoded side by side, each in its own part of the KV cache."""
+
+    def __len__(self) -> int:
+        """How many rows are left."""
+
+    def step(self) -> list[Token]:
+        """Feed the token that each row sampled last (none, the first time) and sample the next.
+
+        Raises:
+            ModelCorruptError: the logits of a row are not numbers.
+        """
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in this order; the others' cache is given back."""
+
+
+class Backend(Protocol):
+    """One loaded model."""
+
+    @property
+    def info(self) -> BackendInfo:
+        """What it is and can take."""
+
+    def prefill(self, prompts: Sequence[Prompt], progress: PrefillProgress | None = None) -> Rows:
+        """Run the prompts through the model, in chunks, and make one row for each sampler.
+
+        Rows stand in the order of the prompts and, within one, of its samplers.
+
+        Raises:
+            UsageError: a prompt is empty or longer than ``n_positions``.
+            ModelTooLargeError: the KV cache does not fit into memory.
+        """
+
+    def score(self, ids: Sequence[int]) -> list[float]:
+        """Natural log-probabilities of ``ids[1:]``, each given all ids before it, in float32.
+
+        Raises:
+            UsageError: ``ids`` is empty or longer than ``n_positions``.
+        """

@@ -1,0 +1,1 @@
+"""A model name to a verified local folder: built-in, path or Hub id."""

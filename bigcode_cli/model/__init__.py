@@ -1,0 +1,1 @@
+"""GPTBigCode in PyTorch: the reference that every fast path is tested against."""

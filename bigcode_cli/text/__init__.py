@@ -1,0 +1,1 @@
+"""Ids and text: tokenizer, streaming decoder, stops, fill-in-the-middle prompts. No torch."""
