@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from bigcode_cli.errors import UsageError
+from bigcode_cli.errors import BigcodeError, UsageError
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Quantize = Literal["none", "int8", "int4"]
@@ -250,3 +250,16 @@ class Completion:
     timing: Timing
     seed: int | None
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that came to nothing; the others go on.
+
+    Attributes:
+        request: its position among those handed in.
+    """
+
+    request: int
+    id: str | None
+    error: BigcodeError

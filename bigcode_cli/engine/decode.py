@@ -1,0 +1,24 @@
+"""The decode loop: the only place where anything goes round."""
+
+from collections.abc import Iterator, Sequence
+
+from bigcode_cli.engine.output import Output
+from bigcode_cli.engine.protocol import Rows
+
+
+def decode(rows: Rows, outputs: Sequence[Output]) -> Iterator[Output]:
+    """Step until every output has ended, yielding each output after each of its tokens.
+
+    Args:
+        rows: fresh from ``Backend.prefill``, one for each output and in their order.
+        outputs: at least one; they are changed in place.
+    """
+    live = list(outputs)
+    while live:
+        for output, token in zip(live, rows.step(), strict=True):
+            output.accept(token)
+            yield output
+        growing = [row for row, output in enumerate(live) if output.finish_reason is None]
+        if 0 < len(growing) < len(live):
+            rows.keep(growing)
+        live = [live[row] for row in growing]

@@ -1,0 +1,102 @@
+"""One output as it grows: sampled ids in, final text out, and how it ended."""
+
+from time import perf_counter
+
+from bigcode_cli.engine.protocol import Token
+from bigcode_cli.records import FinishReason, StopOptions, TokenLogprob
+from bigcode_cli.text.stops import StopScanner
+from bigcode_cli.text.stream import StreamDecoder
+from bigcode_cli.text.tokenizer import Tokenizer
+
+
+class Output:
+    """The text of one row, grown a token at a time.
+
+    Args:
+        request: the position of its request among those handed in.
+        sample: its index within that request.
+        budget: tokens that may be sampled.
+        healed: text at the start of the first token that the prompt holds already.
+
+    Attributes:
+        finish_reason: ``None`` while the output grows.
+        stop: the stop string that ended it, if one did.
+        tokens: how many tokens were sampled.
+        logprobs: a record a token, where the backend was asked for them.
+    """
+
+    def __init__(
+        self,
+        *,
+        request: int,
+        sample: int,
+        tokenizer: Tokenizer,
+        stops: StopOptions,
+        budget: int,
+        healed: str = "",
+    ) -> None:
+        self.request = request
+        self.sample = sample
+        self.finish_reason: FinishReason | None = None
+        self.stop: str | None = None
+        self.tokens = 0
+        self.logprobs: list[TokenLogprob] = []
+        self.first_token_at: float | None = None
+        self.last_token_at: float | None = None
+        self._tokenizer = tokenizer
+        self._decoder = StreamDecoder(tokenizer)
+        self._scanner = StopScanner(stops)
+        self._budget = budget
+        self._healed = healed
+        self._text = ""
+        self._taken = 0
+
+    @property
+    def text(self) -> str:
+        """All text that is final."""
+        return self._text
+
+    def take(self) -> str:
+        """The text that became final since the last call."""
+        start, self._taken = self._taken, len(self._text)
+        return self._text[start:]
+
+    def accept(self, token: Token) -> None:
+        """Add a sampled token; a control token ends the output and is never shown."""
+        now = perf_counter()
+        self.first_token_at = self.first_token_at or now
+        self.last_token_at = now
+        self.tokens += 1
+        if token.logprob is not None:
+            self.logprobs.append(self._told(token, token.logprob))
+        if token.id in self._tokenizer.control_ids:
+            self.end("eos")
+            return
+        self._scan(self._decoder.push(token.id))
+        if self._scanner.stopped:
+            self.finish_reason, self.stop = "stop", self._scanner.stop
+        elif self.tokens == self._budget:
+            self.end("length")
+
+    def end(self, reason: FinishReason) -> None:
+        """Nothing follows, so what was held back for a stop string or half a character is due."""
+        self._scan(self._decoder.flush())
+        self._text += self._scanner.flush()
+        if self._scanner.stopped:
+            self.finish_reason, self.stop = "stop", self._scanner.stop
+        else:
+            self.finish_reason = reason
+
+    def _scan(self, segment: str) -> None:
+        """Pass decoded text on, less what the prompt holds already."""
+        if self._healed:
+            known = min(len(self._healed), len(segment))
+            self._healed, segment = self._healed[known:], segment[known:]
+        self._text += self._scanner.push(segment)
+
+    def _told(self, token: Token, logprob: float) -> TokenLogprob:
+        top = tuple(TokenLogprob(id_, self._spelled(id_), value) for id_, value in token.top)
+        return TokenLogprob(token.id, self._spelled(token.id), logprob, top)
+
+    def _spelled(self, id_: int) -> str:
+        return self._tokenizer.token_bytes(id_).decode("utf-8", errors="replace")
