@@ -35,5 +35,17 @@ def find_licence(card: str) -> str | None:
         key, colon, value = line.partition(":")
         if colon and key in {"license", "license_name"}:
             found[key] = value.split(" #")[0].strip().strip("'\"")
-    licence = found.get("license")
-    return (found.get("license_name") or licence if licence == "other" else licence) or None
+    return choose_licence(found.get("license"), found.get("license_name"))
+
+
+def choose_licence(licence: object, own_name: object) -> str | None:
+    """One name from a card's ``license`` and ``license_name``, which goes with ``other``."""
+    name = own_name if licence == "other" and own_name else licence
+    if isinstance(name, list):
+        name = ", ".join(str(part) for part in name)
+    return _one_line(name) if isinstance(name, str) and name else None
+
+
+def _one_line(text: str) -> str:
+    """Text from the network, fit for one line of a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)[:100]

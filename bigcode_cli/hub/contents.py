@@ -1,10 +1,10 @@
 """Which files make a model folder, on the Hub and on disk."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError
+from bigcode_cli.model.files import read_json
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -27,21 +27,22 @@ def is_index(entry: str) -> bool:
     return entry.endswith(".index.json")
 
 
-def read_shards(index: Path) -> tuple[str, ...]:
-    """The shards that an index names, in order and each once.
+def read_shards(folder: Path, index: str) -> tuple[str, ...]:
+    """The shards that the index of a folder names, sorted and each once.
 
     Raises:
-        ModelCorruptError: no such JSON, or a name that is not a plain file name.
+        ModelIncompleteError: there is no such index.
+        ModelCorruptError: it is no JSON of that form, or a name is not a plain file name.
     """
-    try:
-        weight_map = json.loads(index.read_bytes())["weight_map"]
-        shards = tuple(dict.fromkeys(weight_map.values()))
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise ModelCorruptError(f"{index} is not an index of weights") from error
-    for shard in shards:
+    weight_map = read_json(folder, index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelCorruptError(f"{folder / index} lists no weights")
+    for shard in weight_map.values():
         if not isinstance(shard, str) or not _is_plain(shard):
-            raise ModelCorruptError(f"{index} names {shard!r}, which is not a file of the model")
-    return tuple(sorted(shards))
+            raise ModelCorruptError(
+                f"{folder / index} names {shard!r}, which is no file of a model folder"
+            )
+    return tuple(sorted(set(weight_map.values())))
 
 
 def _is_plain(name: str) -> bool:
@@ -61,7 +62,7 @@ def missing_files(folder: Path) -> tuple[str, ...]:
     if entry is None:
         needed.append(WEIGHTS[0])
     elif is_index(entry):
-        needed.extend(read_shards(folder / entry))
+        needed.extend(read_shards(folder, entry))
     return tuple(name for name in needed if not (folder / name).is_file())
 
 
