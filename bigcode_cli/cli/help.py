@@ -1,0 +1,96 @@
+"""One look for every help page: plain text in sections, so that it is there at once.
+
+Typer's own pages are rendered by rich, whose import alone takes longer than the page.
+"""
+
+# ruff: noqa: ANN401 -- Typer keeps the classes of contexts private
+
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from bigcode_cli.cli.render import wants_colour
+
+HELP_NAMES = ["-h", "--help"]
+
+
+class Formatter(Protocol):
+    """What is asked of click's help formatter."""
+
+    def section(self, name: str) -> AbstractContextManager[None]:
+        """A heading, and what is written under it."""
+
+    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Two columns."""
+
+
+class Command(TyperCommand):
+    """A command whose options stand in sections, by their ``rich_help_panel``."""
+
+    def format_options(self, ctx: Any, formatter: Formatter) -> None:
+        """Write the sections in the order of their first option."""
+        write_sections(self, ctx, formatter)
+
+    def get_help(self, ctx: Any) -> str:
+        """The whole page, with its headings in bold on a terminal."""
+        return highlight(super().get_help(ctx))
+
+
+class Group(TyperGroup):
+    """A command of commands with the same look."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands first: they are what is looked for."""
+        self.format_commands(ctx, formatter)
+        write_sections(self, ctx, formatter)
+
+    def get_help(self, ctx: Any) -> str:
+        """The whole page, with its headings in bold on a terminal."""
+        return highlight(super().get_help(ctx))
+
+
+def dress(app: typer.Typer) -> typer.Typer:
+    """Give an app and all that is in it this look."""
+    app.rich_markup_mode = None
+    app.info.cls = Group
+    for command in app.registered_commands:
+        if command.cls in (None, TyperCommand):
+            command.cls = Command
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            dress(group.typer_instance)
+    return app
+
+
+def write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Formatter) -> None:
+    """Write arguments and options, grouped."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is None:
+            continue
+        default = "Arguments" if param.param_type_name == "argument" else "Options"
+        title = getattr(param, "rich_help_panel", None) or default
+        sections.setdefault(title, []).append(record)
+    if "Options" in sections:
+        sections["Options"] = sections.pop("Options")  # what belongs to no section comes last
+    for title, rows in sections.items():
+        with formatter.section(title):
+            formatter.write_dl(rows)
+
+
+def highlight(page: str) -> str:
+    """Headings in bold where stdout takes colour."""
+    if not wants_colour(sys.stdout):
+        return page
+    return re.sub(
+        r"^(Usage|[A-Z][\w ]*)(?=:)(?=:\s*$|: bigcode)",
+        "\x1b[1m\\1\x1b[0m",
+        page,
+        flags=re.MULTILINE,
+    )

@@ -1,0 +1,227 @@
+"""What a command works on: an argument, a file or stdin, as text that nothing was done to."""
+
+import codecs
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigcode_cli.errors import InputError, UsageError
+
+STDIN = "-"
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line of a JSON Lines file.
+
+    Attributes:
+        line: its number, from 1.
+        id: the caller's name for it, unchanged; ``None`` where it has none.
+        texts: the fields asked for.
+    """
+
+    line: int
+    id: str | int | None
+    texts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRecord:
+    """A line that holds no usable record."""
+
+    line: int
+    id: str | int | None
+    error: InputError
+
+
+def check_encoding(name: str) -> str:
+    """The name, if Python knows a text encoding by it.
+
+    Raises:
+        UsageError: it does not.
+    """
+    try:
+        info = codecs.lookup(name)
+        "".encode(info.name)  # bytes-to-bytes codecs such as base64 refuse this
+    except (LookupError, ValueError) as error:
+        raise UsageError(f"unknown encoding {name!r}", "for example utf-8 or latin-1") from error
+    return name
+
+
+def read_text(argument: str | None, file: Path | None, *, encoding: str, what: str) -> str:
+    """The one input: the argument, or the file, or stdin where neither is given.
+
+    Args:
+        argument: text, or ``-`` for stdin.
+        file: its path, or ``-`` for stdin.
+        encoding: of the file or stdin.
+        what: the input's name in errors, such as ``prompt``.
+
+    Raises:
+        UsageError: both are given, or neither and stdin is a terminal.
+        InputError: it is missing, empty or undecodable.
+    """
+    if argument is not None and file is not None:
+        raise UsageError(f"the {what} is given twice: as an argument and with --file")
+    if argument is not None and argument != STDIN:
+        text = _check_argument(argument, what)
+    elif file is not None and str(file) != STDIN:
+        text = decode(read_file(file), encoding, str(file))
+    else:
+        if argument is None and file is None and stdin_is_terminal():
+            raise UsageError(
+                f"no {what}",
+                f"give it as an argument, with --file, or through a pipe; {STDIN} "
+                "reads the terminal",
+            )
+        text = decode(read_stdin(), encoding, "stdin")
+    if not text:
+        raise InputError(f"the {what} is empty")
+    return text
+
+
+def read_records(
+    file: Path, fields: tuple[str, ...], *, encoding: str
+) -> Iterator[Record | BadRecord]:
+    """The records of a JSON Lines file; blank lines are passed over, unknown keys ignored.
+
+    Args:
+        file: its path, or ``-`` for stdin.
+        fields: keys that every record must have, with texts that are not empty.
+
+    Raises:
+        InputError: the file is missing or has no line at all.
+    """
+    name = "stdin" if str(file) == STDIN else str(file)
+    data = read_stdin() if str(file) == STDIN else read_file(file)
+    empty = True
+    for number, line in enumerate(_lines(data, encoding), start=1):
+        if not line.strip():
+            continue
+        empty = False
+        yield _parse_record(line, number, fields, encoding=encoding, name=name)
+    if empty:
+        raise InputError(f"{name} has no records", "one JSON object a line")
+
+
+def stdin_is_terminal() -> bool:
+    """Whether reading stdin would wait for someone to type (or stdin is closed)."""
+    return sys.stdin is None or sys.stdin.isatty()
+
+
+def read_stdin() -> bytes:
+    """All of stdin.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if sys.stdin is None:
+        raise InputError("stdin is closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise InputError(f"cannot read stdin: {error.strerror}") from error
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        InputError: it is missing, a folder, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {path}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, not a file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {path}: {reason}") from error
+
+
+def decode(data: bytes, encoding: str, name: str) -> str:
+    """Bytes as text, line endings and byte order mark included.
+
+    Raises:
+        InputError: a byte is not of this encoding.
+    """
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{name} is not {encoding}: byte 0x{data[error.start]:02x} in line {line}",
+            "name its encoding with --encoding",
+        ) from error
+
+
+def _check_argument(argument: str, what: str) -> str:
+    """An argument's undecodable bytes arrive as lone surrogates."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the {what} is not valid text: an undecodable byte at character {error.start + 1}",
+            "pass it through a file and name its encoding with --encoding",
+        ) from error
+    return argument
+
+
+def _lines(data: bytes, encoding: str) -> Iterator[bytes]:
+    """Lines without their ends, so that one that cannot be decoded spoils no other."""
+    newline = "\n".encode(encoding)
+    if len(newline) == 1:
+        yield from data.split(newline)
+        return
+    for line in decode(data, encoding, "the file").split("\n"):  # UTF-16 and UTF-32
+        yield line.encode(encoding)
+
+
+def _parse_record(
+    line: bytes, number: int, fields: tuple[str, ...], *, encoding: str, name: str
+) -> Record | BadRecord:
+    place = f"{name}:{number}"
+    id_: str | int | None = None
+    try:
+        content = _parse_object(line, encoding, place)
+        given = content.get("id")
+        if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
+            raise InputError(f'{place}: "id" must be a text or a whole number')
+        id_ = given
+        texts = {field: _text_field(content, field, place) for field in fields}
+    except InputError as error:
+        return BadRecord(line=number, id=id_, error=error)
+    return Record(line=number, id=id_, texts=texts)
+
+
+def _parse_object(line: bytes, encoding: str, place: str) -> dict[str, object]:
+    try:
+        content = json.loads(line.decode(encoding).removeprefix(BYTE_ORDER_MARK))
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise InputError(f"{place}: not {encoding}: byte 0x{byte:02x}") from error
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or "nested too deeply"
+        raise InputError(f"{place}: not JSON: {reason}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{place}: not a JSON object")
+    return content
+
+
+def _text_field(content: dict[str, object], field: str, place: str) -> str:
+    if field not in content:
+        raise InputError(f'{place}: no "{field}"')
+    text = content[field]
+    if not isinstance(text, str):
+        raise InputError(f'{place}: "{field}" must be a text')
+    if not text:
+        raise InputError(f'{place}: "{field}" is empty')
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f'{place}: "{field}" holds a lone surrogate') from error
+    return text

@@ -1,0 +1,381 @@
+"""Options that several commands share, each written once.
+
+An option is an ``Annotated`` alias. Options that always come together are a frozen dataclass of
+such aliases; a command takes the dataclass as one parameter, and ``@spread`` shows its fields to
+Typer as single options. The names of the fields are the keys of ``bigcode.toml``.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from bigcode_cli.records import (
+    Attention,
+    BackendName,
+    Dtype,
+    LoadOptions,
+    Quantize,
+    SamplingOptions,
+    StopAt,
+    StopOptions,
+)
+
+INPUT, SAMPLING, STOPPING = "Input", "Sampling", "Stopping"
+OUTPUT, MODEL = "Output", "Model"
+
+SAMPLES_TEMPERATURE = 0.8
+"""What several samples are drawn at where no temperature is set."""
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="BIGCODE_MODEL",
+        metavar="NAME",
+        help="A built-in name, a folder, or a Hub id (owner/name).",
+        rich_help_panel=MODEL,
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="REV",
+        help="Branch, tag or commit of a Hub model.",
+        rich_help_panel=MODEL,
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        envvar="HF_HUB_OFFLINE",
+        help="Never use the network.",
+        rich_help_panel=MODEL,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="BIGCODE_DEVICE",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="Where the model runs.",
+        rich_help_panel=MODEL,
+    ),
+]
+DtypeName = Annotated[
+    Dtype,
+    typer.Option(
+        "--dtype",
+        metavar="auto|float32|float16|bfloat16",
+        help="Of weights and activations; auto: bfloat16 on GPUs that have it, else float16; "
+        "float32 on CPUs.",
+        rich_help_panel=MODEL,
+    ),
+]
+QuantizeName = Annotated[
+    Quantize,
+    typer.Option(
+        "--quantize",
+        metavar="none|int8|int4",
+        help="Store the weights smaller.",
+        rich_help_panel=MODEL,
+    ),
+]
+BackendOption = Annotated[
+    BackendName,
+    typer.Option(
+        "--backend",
+        metavar="auto|torch|native",
+        help="What does the arithmetic.",
+        rich_help_panel=MODEL,
+    ),
+]
+AttentionOption = Annotated[
+    Attention,
+    typer.Option(
+        "--attention",
+        metavar="auto|eager|sdpa|flash",
+        help="How attention is computed.",
+        rich_help_panel=MODEL,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="CPU threads.",
+        show_default="as many as cores",
+        rich_help_panel=MODEL,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object for one input, JSON Lines for several.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="No notes, no progress; errors are still told.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        envvar="BIGCODE_DEBUG",
+        help="Show the traceback of an error.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help="Of files, stdin and stdout.",
+        rich_help_panel=INPUT,
+    ),
+]
+InputFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="Read the input from FILE (-: stdin).",
+        rich_help_panel=INPUT,
+    ),
+]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the answer to FILE instead of stdout: whole or not at all.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFlags:
+    """Which model, and how it is brought into memory."""
+
+    model: ModelName = "mini"
+    revision: Revision = None
+    offline: Offline = False
+    device: Device = "auto"
+    dtype: DtypeName = "auto"
+    quantize: QuantizeName = "none"
+    backend: BackendOption = "auto"
+    attention: AttentionOption = "auto"
+    threads: Threads = None
+
+    def load_options(self) -> LoadOptions:
+        """The record of these flags.
+
+        Raises:
+            UsageError: a value makes no sense.
+        """
+        return LoadOptions(
+            device=self.device,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            backend=self.backend,
+            attention=self.attention,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFlags:
+    """How a command speaks. ``debug`` is read by the error boundary."""
+
+    json: Json = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingFlags:
+    """How tokens are drawn."""
+
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            "-t",
+            metavar="T",
+            help="Above 0: sample; higher is more varied.",
+            show_default=f"0, greedy; {SAMPLES_TEMPERATURE} for several samples",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    top_k: Annotated[
+        int,
+        typer.Option(
+            "--top-k",
+            metavar="K",
+            help="Keep the K most probable tokens (0: all).",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0
+    top_p: Annotated[
+        float,
+        typer.Option(
+            "--top-p",
+            metavar="P",
+            help="Keep the fewest tokens whose probability reaches P.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 1.0
+    min_p: Annotated[
+        float,
+        typer.Option(
+            "--min-p",
+            metavar="P",
+            help="Keep tokens at least P times as probable as the best.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0.0
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(
+            "--repetition-penalty",
+            metavar="X",
+            help="Above 1: discourage tokens of the prompt and the output.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 1.0
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Repeat a result on the same backend and version.",
+            show_default="drawn",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+
+    def sampling_options(self, num_samples: int = 1) -> SamplingOptions:
+        """The record of these flags; several samples without a temperature are drawn at 0.8.
+
+        Raises:
+            UsageError: a value makes no sense.
+        """
+        temperature = self.temperature
+        if temperature is None:
+            temperature = SAMPLES_TEMPERATURE if num_samples > 1 else 0.0
+        return SamplingOptions(
+            temperature=temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopFlags:
+    """Where an output ends."""
+
+    max_new_tokens: Annotated[
+        int,
+        typer.Option(
+            "--max-new-tokens",
+            "--max-tokens",
+            "-n",
+            metavar="N",
+            help="New tokens at most.",
+            rich_help_panel=STOPPING,
+        ),
+    ] = 128
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop",
+            metavar="TEXT",
+            help="End before TEXT, which is not printed. Repeatable.",
+            rich_help_panel=STOPPING,
+        ),
+    ] = None
+    stop_at: Annotated[
+        StopAt,
+        typer.Option(
+            "--stop-at",
+            metavar="eos|line|block",
+            help="End with the text, at the line's end, or where the indented block ends.",
+            rich_help_panel=STOPPING,
+        ),
+    ] = "eos"
+
+    def stop_options(self) -> StopOptions:
+        """The record of these flags.
+
+        Raises:
+            UsageError: a stop text is empty.
+        """
+        return StopOptions(texts=tuple(self.stop or ()), at=self.stop_at)
+
+
+Result = TypeVar("Result")
+
+
+def spread(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Show the fields of a command's dataclass parameters as parameters of its own.
+
+    >>> @app.command()
+    ... @spread
+    ... def generate(prompt: Prompt = None, *, model: ModelFlags, output: OutputFlags) -> None: ...
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, type[Any]] = {}
+    shown: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if is_dataclass(parameter.annotation) and isinstance(parameter.annotation, type):
+            groups[parameter.name] = parameter.annotation
+            shown.extend(_parameters_of(parameter.annotation))
+        else:
+            shown.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def spread_command(**values: Any) -> Result:  # noqa: ANN401
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        return command(**values)
+
+    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    vars(spread_command)["__signature__"] = signature.replace(parameters=shown)
+    return spread_command
+
+
+def _parameters_of(group: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
