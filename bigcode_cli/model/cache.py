@@ -53,6 +53,12 @@ class KVCache:
         shape = (config.n_layer, batch, config.kv_heads, capacity, 2 * config.head_dim)
         return cls(torch.zeros(shape, dtype=dtype, device=device), [0] * batch)
 
+    @staticmethod
+    def size(config: GPTBigCodeConfig, batch: int, capacity: int, *, dtype: torch.dtype) -> int:
+        """Bytes that ``allocate`` would take."""
+        width = 2 * config.kv_heads * config.head_dim
+        return config.n_layer * batch * capacity * width * dtype.itemsize
+
     @property
     def batch(self) -> int:
         """How many rows there are."""

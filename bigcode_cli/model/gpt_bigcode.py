@@ -211,6 +211,11 @@ class GPTBigCodeForCausalLM(nn.Module):
             self.lm_head.weight = self.transformer.wte.weight
         self.initialise()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the activations, and of all weights that are not quantised."""
+        return self.transformer.ln_f.weight.dtype
+
     def initialise(self) -> None:
         """Draw the weights anew, as the family's training code does.
 
