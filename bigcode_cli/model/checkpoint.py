@@ -6,13 +6,15 @@ its mapping given back, so that the weights are never in memory twice. Nothing i
 trusted: no pickle runs code, no name leads out of the folder, and every number is finite.
 """
 
-import mmap
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bigcode_cli.errors import (
@@ -20,9 +22,11 @@ from bigcode_cli.errors import (
     ModelIncompleteError,
     ModelTooLargeError,
     ModelUnsupportedError,
+    OutputError,
+    UsageError,
 )
 from bigcode_cli.model.attention import require_flash
-from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.config import CONFIG_NAME, GPTBigCodeConfig
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.quantize import (
     dequantize_int8,
@@ -31,34 +35,16 @@ from bigcode_cli.model.quantize import (
     quantize_int4,
     quantize_int8,
 )
-from bigcode_cli.model.tensor_index import SCALE_SUFFIX, TensorEntry, read_tensor_index
+from bigcode_cli.model.stored import LM_HEAD, WTE, Stored, read_stored
+from bigcode_cli.model.tensor_index import SAFETENSORS_INDEX_NAME, SAFETENSORS_NAME, SCALE_SUFFIX
 from bigcode_cli.records import Quantize
 
 LoadProgress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) after each tensor."""
 
-PREFIX = "transformer."
-WTE = "transformer.wte.weight"
-LM_HEAD = "lm_head.weight"
+Storage = Literal["float32", "bfloat16", "int8"]
 
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One tensor of a checkpoint: its shape now, its numbers when asked for."""
-
-    shape: tuple[int, ...]
-    size: int
-    read: Callable[[], Tensor]
+_PART = ".part"
 
 
 def load_model(
@@ -108,89 +94,21 @@ def load_model(
     return model.eval()
 
 
-def read_stored(folder: Path) -> dict[str, Stored]:
-    """All tensors of a folder's weights by the names that the model gives them, in file order.
-
-    Checkpoints of the bare transformer lack its prefix; it is added. Buffers of old versions, the
-    causal mask among them, are left out.
-
-    Raises:
-        ModelIncompleteError, ModelCorruptError: as ``load_model``.
-    """
-    index = read_tensor_index(folder)
-    if index.kind == "bin":
-        found = {name: stored for path in index.files for name, stored in _read_bin(path)}
-    else:
-        in_order = sorted(index.entries.items(), key=lambda item: (item[1].file, item[1].start))
-        found = {
-            name: Stored(entry.shape, entry.stop - entry.start, partial(map_tensor, entry))
-            for name, entry in in_order
-        }
-    bare = "wte.weight" in found
-    return {
-        PREFIX + name if bare and name != LM_HEAD else name: stored
-        for name, stored in found.items()
-        if not name.endswith((".attn.bias", ".attn.masked_bias"))
-        and name not in {"bias", "transformer.bias"}
-    }
-
-
-def map_tensor(entry: TensorEntry) -> Tensor:
-    """The tensor's bytes, mapped from its file; writing to it leaves the file as it is.
-
-    Raises:
-        ModelCorruptError: the file has changed since its header was read.
-        ModelUnsupportedError: the tensor is of a type that no weights have.
-    """
-    if entry.dtype not in _DTYPES:
-        raise ModelUnsupportedError(f"{entry.file} holds weights of type {entry.dtype}")
-    dtype = _DTYPES[entry.dtype]
-    if entry.start == entry.stop:
-        return torch.empty(entry.shape, dtype=dtype)
-    before = entry.start % mmap.ALLOCATIONGRANULARITY
-    try:
-        with entry.file.open("rb") as file:
-            mapped = mmap.mmap(
-                file.fileno(),
-                entry.stop - entry.start + before,
-                access=mmap.ACCESS_COPY,
-                offset=entry.start - before,
-            )
-    except (OSError, ValueError) as error:
-        raise ModelCorruptError(f"{entry.file} cannot be mapped: {error}") from error
-    numbers = torch.frombuffer(mapped, dtype=torch.uint8, offset=before)
-    if before % dtype.itemsize:
-        numbers = numbers.clone()
-    return numbers.view(dtype).view(entry.shape)
-
-
-def _read_bin(path: Path) -> Iterator[tuple[str, Stored]]:
-    """The tensors of a ``.bin`` file, mapped; its pickle may build tensors and nothing else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # what an untrusted pickle raises is up to whoever wrote it
-        raise ModelCorruptError(
-            f"{path} is no PyTorch file of plain tensors", "use a safetensors version of the model"
-        ) from error
-    if not isinstance(state, Mapping):
-        raise ModelCorruptError(f"{path} holds no named tensors")
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ModelCorruptError(f"{path}: {name!r:.100} is no named tensor")
-        if value.layout != torch.strided or value.device.type != "cpu":
-            raise ModelCorruptError(f"{path}: tensor {name!r:.100} is not a plain dense tensor")
-        yield name, Stored(tuple(value.shape), value.nbytes, value.detach)
-
-
 def _fit_config(config: GPTBigCodeConfig, stored: Mapping[str, Stored]) -> GPTBigCodeConfig:
     """Trust the tensors: vocabulary rows, and whether ``lm_head`` is the embedding itself."""
     if WTE in stored and len(stored[WTE].shape) == 2:
         config = replace(config, vocab_size=stored[WTE].shape[0])
         if LM_HEAD in stored:
             head, embedding = stored[LM_HEAD], stored[WTE]
-            tied = head.shape == embedding.shape and torch.equal(head.read(), embedding.read())
+            tied = _same(head.read(), embedding.read())
             config = replace(config, tie_word_embeddings=tied)
     return config
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    return first.data_ptr() == second.data_ptr() or torch.equal(first, second)
 
 
 def _check_names(
@@ -282,3 +200,107 @@ def is_finite(numbers: Tensor) -> bool:
         return True
     low, high = torch.aminmax(numbers)
     return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def save_model(
+    model: nn.Module | Mapping[str, Tensor],
+    config: GPTBigCodeConfig,
+    folder: Path,
+    storage: Storage = "bfloat16",
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write ``config.json`` and the weights into ``folder``, which is made if it is not there.
+
+    Apart from ``int8`` storage, transformers loads the folder as it is. Every file is written under
+    another name first, so that a full disk leaves nothing half-written behind.
+
+    Args:
+        model: the model or its state dict, not quantised; an ``lm_head`` equal to the token
+            embedding is left out and the configuration says that it is tied.
+        storage: ``int8`` keeps each matrix as int8 with a float32 factor for each output row
+            beside it, under the matrix's name and ``_scale``, and all else in bfloat16.
+        max_shard_bytes: of one file; a single tensor may be larger.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+        UsageError: the model is quantised.
+    """
+    state = dict(model.state_dict() if isinstance(model, nn.Module) else model)
+    if any(not tensor.is_floating_point() for tensor in state.values()):
+        raise UsageError("a quantised model cannot be saved", "load it without --quantize")
+    head = state.get(LM_HEAD)
+    tied = head is None or _same(head, state[WTE])
+    if tied:
+        state.pop(LM_HEAD, None)
+    config = replace(config, tie_word_embeddings=tied, vocab_size=state[WTE].shape[0])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_weights(state, folder, storage, max_shard_bytes)
+        _write_json(folder / CONFIG_NAME, _description(config, storage))
+    except (OSError, SafetensorError) as error:
+        for part in folder.glob(f"*{_PART}"):
+            part.unlink(missing_ok=True)
+        raise OutputError(f"the model cannot be written to {folder}: {error}") from error
+
+
+def _description(config: GPTBigCodeConfig, storage: Storage) -> dict[str, object]:
+    kept = {"architectures": ["GPTBigCodeForCausalLM"]} | config.to_dict()
+    return kept | {"torch_dtype": "float32" if storage == "float32" else "bfloat16"}
+
+
+def _write_weights(
+    state: Mapping[str, Tensor], folder: Path, storage: Storage, max_shard_bytes: int
+) -> None:
+    shards = _shards(state, storage, max_shard_bytes)
+    count = len(shards)
+    names = [f"model-{at:05d}-of-{count:05d}.safetensors" for at in range(1, count + 1)]
+    if count == 1:
+        names = [SAFETENSORS_NAME]
+    weight_map: dict[str, str] = {}
+    total = 0
+    for name, shard in zip(names, shards, strict=True):
+        tensors: dict[str, Tensor] = {}
+        for key in shard:
+            tensors |= _encoded(key, state[key].detach(), storage)
+        save_file(tensors, folder / (name + _PART), metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, name)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+    for name in names:
+        (folder / (name + _PART)).replace(folder / name)
+    # A loader that meets both forms cannot know which is current.
+    if count == 1:
+        (folder / SAFETENSORS_INDEX_NAME).unlink(missing_ok=True)
+    else:
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        _write_json(folder / SAFETENSORS_INDEX_NAME, index)
+        (folder / SAFETENSORS_NAME).unlink(missing_ok=True)
+
+
+def _shards(state: Mapping[str, Tensor], storage: Storage, max_shard_bytes: int) -> list[list[str]]:
+    """Names of the tensors of each file, in the model's order."""
+    item = {"float32": 4, "bfloat16": 2, "int8": 1}[storage]
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, tensor in state.items():
+        size = tensor.numel() * item
+        if shards[-1] and filled + size > max_shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
+
+
+def _encoded(name: str, tensor: Tensor, storage: Storage) -> dict[str, Tensor]:
+    """What is stored for one tensor, on the CPU."""
+    if storage == "int8" and tensor.dim() == 2:
+        codes, scale = quantize_int8(tensor)
+        return {name: codes.cpu(), name + SCALE_SUFFIX: scale.cpu()}
+    dtype = torch.float32 if storage == "float32" else torch.bfloat16
+    return {name: tensor.to("cpu", dtype).contiguous()}
+
+
+def _write_json(path: Path, value: object) -> None:
+    part = path.with_name(path.name + _PART)
+    part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,110 @@
+"""The tensors of a checkpoint as they lie on disk: named, shaped, mapped when asked for."""
+
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bigcode_cli.errors import ModelCorruptError, ModelUnsupportedError
+from bigcode_cli.model.tensor_index import TensorEntry, read_tensor_index
+
+PREFIX = "transformer."
+WTE = "transformer.wte.weight"
+LM_HEAD = "lm_head.weight"
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor of a checkpoint: its shape now, its numbers when asked for."""
+
+    shape: tuple[int, ...]
+    size: int
+    read: Callable[[], Tensor]
+
+
+def read_stored(folder: Path) -> dict[str, Stored]:
+    """All tensors of a folder's weights by the names that the model gives them, in file order.
+
+    Checkpoints of the bare transformer lack its prefix; it is added. Buffers of old versions, the
+    causal mask among them, are left out.
+
+    Raises:
+        ModelIncompleteError, ModelCorruptError: as ``load_model``.
+    """
+    index = read_tensor_index(folder)
+    if index.kind == "bin":
+        found = {name: stored for path in index.files for name, stored in _read_bin(path)}
+    else:
+        in_order = sorted(index.entries.items(), key=lambda item: (item[1].file, item[1].start))
+        found = {
+            name: Stored(entry.shape, entry.stop - entry.start, partial(map_tensor, entry))
+            for name, entry in in_order
+        }
+    bare = "wte.weight" in found
+    return {
+        PREFIX + name if bare and name != LM_HEAD else name: stored
+        for name, stored in found.items()
+        if not name.endswith((".attn.bias", ".attn.masked_bias"))
+        and name not in {"bias", "transformer.bias"}
+    }
+
+
+def map_tensor(entry: TensorEntry) -> Tensor:
+    """The tensor's bytes, mapped from its file; writing to it leaves the file as it is.
+
+    Raises:
+        ModelCorruptError: the file has changed since its header was read.
+        ModelUnsupportedError: the tensor is of a type that no weights have.
+    """
+    if entry.dtype not in _DTYPES:
+        raise ModelUnsupportedError(f"{entry.file} holds weights of type {entry.dtype}")
+    dtype = _DTYPES[entry.dtype]
+    if entry.start == entry.stop:
+        return torch.empty(entry.shape, dtype=dtype)
+    before = entry.start % mmap.ALLOCATIONGRANULARITY
+    try:
+        with entry.file.open("rb") as file:
+            mapped = mmap.mmap(
+                file.fileno(),
+                entry.stop - entry.start + before,
+                access=mmap.ACCESS_COPY,
+                offset=entry.start - before,
+            )
+    except (OSError, ValueError) as error:
+        raise ModelCorruptError(f"{entry.file} cannot be mapped: {error}") from error
+    numbers = torch.frombuffer(mapped, dtype=torch.uint8, offset=before)
+    if before % dtype.itemsize:
+        numbers = numbers.clone()
+    return numbers.view(dtype).view(entry.shape)
+
+
+def _read_bin(path: Path) -> Iterator[tuple[str, Stored]]:
+    """The tensors of a ``.bin`` file, mapped; its pickle may build tensors and nothing else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # what an untrusted pickle raises is up to whoever wrote it
+        raise ModelCorruptError(
+            f"{path} is no PyTorch file of plain tensors", "use a safetensors version of the model"
+        ) from error
+    if not isinstance(state, Mapping):
+        raise ModelCorruptError(f"{path} holds no named tensors")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ModelCorruptError(f"{path}: {name!r:.100} is no named tensor")
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise ModelCorruptError(f"{path}: tensor {name!r:.100} is not a plain dense tensor")
+        yield name, Stored(tuple(value.shape), value.nbytes, value.detach)
