@@ -15,6 +15,7 @@ class Output:
     Args:
         request: the position of its request among those handed in.
         sample: its index within that request.
+        prompt: the text that it continues.
         budget: tokens that may be sampled.
         healed: text at the start of the first token that the prompt holds already.
 
@@ -30,6 +31,7 @@ class Output:
         *,
         request: int,
         sample: int,
+        prompt: str,
         tokenizer: Tokenizer,
         stops: StopOptions,
         budget: int,
@@ -45,7 +47,7 @@ class Output:
         self.last_token_at: float | None = None
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder(tokenizer)
-        self._scanner = StopScanner(stops)
+        self._scanner = StopScanner(stops, prompt)
         self._budget = budget
         self._healed = healed
         self._text = ""

@@ -44,6 +44,7 @@ class Session:
 
     Attributes:
         tokenizer: of the model.
+        backend: the loaded weights.
         load_s: seconds that loading took.
     """
 
@@ -53,7 +54,7 @@ class Session:
         self.tokenizer = tokenizer
         self.load_s = load_s
         self._name = name
-        self._backend = backend
+        self.backend = backend
 
     @classmethod
     def open(
@@ -75,7 +76,7 @@ class Session:
     @property
     def info(self) -> BackendInfo:
         """What the loaded model is and can take."""
-        return self._backend.info
+        return self.backend.info
 
     def generate(
         self, requests: Sequence[GenerateRequest], *, report: Reporter | None = None
@@ -111,6 +112,7 @@ class Session:
             Output(
                 request=position,
                 sample=sample,
+                prompt=request.prompt,
                 tokenizer=self.tokenizer,
                 stops=request.stops,
                 budget=planned.prompt.max_new_tokens,
@@ -127,7 +129,7 @@ class Session:
         tokens = sum(len(prompt.ids) for prompt in prompts)
         started, prefill_rate = perf_counter(), None
         try:
-            rows = self._backend.prefill(
+            rows = self.backend.prefill(
                 prompts, lambda done, total: report.progress("prompt", done, total, "tokens")
             )
             prefill_rate = tokens / max(perf_counter() - started, 1e-9)

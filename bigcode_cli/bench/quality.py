@@ -1,0 +1,172 @@
+"""How good a model is: bits per byte, exact infills, completions that parse.
+
+Three measures over a loaded session, each pure but for the model's arithmetic. They read texts and
+tasks; where those come from is the caller's business (see ``bench/card.py``).
+"""
+
+import ast
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from bigcode_cli.engine.decode import decode
+from bigcode_cli.engine.output import Output
+from bigcode_cli.engine.protocol import Prompt, Sampler
+from bigcode_cli.engine.scoring import score
+from bigcode_cli.engine.session import MAX_ROWS, Session
+from bigcode_cli.errors import ModelUnsupportedError
+from bigcode_cli.records import Completion, GenerateRequest, SamplingOptions, StopOptions
+from bigcode_cli.text.fim import find_dialect, psm, spm
+
+INFILL_TOKENS = 64
+"""Budget of a single-line middle; 128 StarCoder tokens are longer than any line of the tasks."""
+
+PARSE_TOKENS = 256
+
+_Item = TypeVar("_Item")
+_GREEDY = Sampler(options=SamplingOptions(), seed=0)
+
+
+@dataclass(frozen=True, slots=True)
+class BitsPerByte:
+    """Negative log-likelihood of some texts and the bytes of the tokens that it counts."""
+
+    nll: float
+    n_bytes: int
+    files: int
+
+    @property
+    def value(self) -> float:
+        """Bits per byte, byte-weighted over all texts."""
+        return self.nll / math.log(2) / self.n_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InfillTask:
+    """A hole of which the right middle is known."""
+
+    prefix: str
+    suffix: str
+    middle: str
+
+
+def bits_per_byte(
+    session: Session,
+    texts: Iterable[str],
+    *,
+    context: int,
+    stride: int,
+    first_tokens: int | None = None,
+) -> BitsPerByte:
+    """Score texts after one ``<|endoftext|>`` each, first token included.
+
+    Args:
+        context: longest window, the ``<|endoftext|>`` counted in.
+        stride: see ``engine.scoring.windows``.
+        first_tokens: how much of each text counts; ``None`` is all of it.
+    """
+    tokenizer = session.tokenizer
+    nll, n_bytes, files = 0.0, 0, 0
+    for text in texts:
+        ids = tokenizer.encode(text)[:first_tokens]
+        if not ids:
+            continue
+        scores = score(session.backend, [tokenizer.eos_id, *ids], context=context, stride=stride)
+        nll -= math.fsum(scores)
+        n_bytes += sum(len(tokenizer.token_bytes(id_)) for id_ in ids)
+        files += 1
+    return BitsPerByte(nll, n_bytes, files)
+
+
+def infill(session: Session, tasks: Sequence[InfillTask], *, order: str = "psm") -> list[str]:
+    """Greedy single-line middles, each up to its line's end.
+
+    Raises:
+        ModelUnsupportedError: the tokenizer has no fill-in-the-middle tokens.
+    """
+    dialect = find_dialect(session.tokenizer)
+    if dialect is None:
+        raise ModelUnsupportedError("the model has no fill-in-the-middle tokens")
+    assemble = psm if order == "psm" else spm
+    middles: list[str] = []
+    for some in _batches(tasks, MAX_ROWS):
+        prompts, outputs = [], []
+        for task in some:
+            prefix, suffix = _cut(session, task)
+            ids = assemble(dialect, prefix, suffix)
+            prompts.append(
+                Prompt(ids=tuple(ids), samplers=(_GREEDY,), max_new_tokens=INFILL_TOKENS)
+            )
+            outputs.append(
+                Output(
+                    request=0,
+                    sample=0,
+                    prompt=task.prefix,
+                    tokenizer=session.tokenizer,
+                    stops=StopOptions(at="line"),
+                    budget=INFILL_TOKENS,
+                )
+            )
+        for _ in decode(session.backend.prefill(prompts), outputs):
+            pass
+        middles += [output.text for output in outputs]
+    return middles
+
+
+def _cut(session: Session, task: InfillTask) -> tuple[list[int], list[int]]:
+    """The ids of prefix and suffix, cut at their far ends to 3 : 1 of what the context holds."""
+    room = session.info.n_positions - INFILL_TOKENS - len("PSM")
+    prefix = session.tokenizer.encode(task.prefix)
+    suffix = session.tokenizer.encode(task.suffix)
+    suffix = suffix[: max(room // 4, room - len(prefix))]
+    return prefix[max(0, len(prefix) + len(suffix) - room) :], suffix
+
+
+def exact(middle: str, task: InfillTask) -> bool:
+    """Equal but for a last newline, as HumanEval-Infilling's tasks end in one."""
+    return middle.removesuffix("\n") == task.middle.removesuffix("\n")
+
+
+def complete(session: Session, prompts: Sequence[str]) -> list[str]:
+    """Greedy completions of at most ``PARSE_TOKENS`` tokens."""
+    requests = [
+        GenerateRequest(prompt=prompt, max_new_tokens=PARSE_TOKENS, truncate=True)
+        for prompt in prompts
+    ]
+    texts = [""] * len(prompts)
+    for event in session.generate(requests):
+        if isinstance(event, Completion):
+            texts[event.request] = event.text
+    return texts
+
+
+def parses(prompt: str, completion: str, entry_point: str) -> bool:
+    """Whether prompt and completion, cut at their last whole line, are a function with a body.
+
+    The body counts where it holds something other than a docstring, ``pass`` and ``...``.
+    """
+    text = prompt + completion
+    text = text[: text.rfind("\n") + 1]
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    functions = [
+        node
+        for node in module.body
+        if isinstance(node, ast.FunctionDef) and node.name == entry_point
+    ]
+    return bool(functions) and any(_says_something(node) for node in functions[0].body)
+
+
+def _says_something(node: ast.stmt) -> bool:
+    constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return not constant and not isinstance(node, ast.Pass)
+
+
+def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

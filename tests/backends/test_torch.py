@@ -1,0 +1,216 @@
+"""The PyTorch backend against full forward passes without a cache."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from bigcode_cli.backends import memory
+from bigcode_cli.backends import torch as backend_module
+from bigcode_cli.backends.torch import TorchBackend
+from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler, Token
+from bigcode_cli.errors import ModelCorruptError, ModelTooLargeError, UsageError
+from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.records import SamplingOptions
+
+VOCAB = 97
+GREEDY = SamplingOptions()
+SAMPLED = SamplingOptions(temperature=0.9, top_k=40, top_p=0.95)
+
+
+def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> TorchBackend:
+    """A random model whose logits differ enough that every choice is clear."""
+    config = GPTBigCodeConfig.from_dict(
+        {
+            "model_type": "gpt_bigcode",
+            "vocab_size": VOCAB,
+            "n_positions": 200,
+            "n_embd": 32,
+            "n_layer": 3,
+            "n_head": 4,
+            "multi_query": multi_query,
+            "tie_word_embeddings": False,
+        }
+    )
+    torch.manual_seed(11)
+    model = GPTBigCodeForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.4)
+    info = BackendInfo(
+        name="torch",
+        device="cpu",
+        dtype="float32",
+        weights="float32",
+        n_positions=config.n_positions,
+        vocab_size=sampled_vocab,
+        weight_bytes=0,
+    )
+    return TorchBackend(model, info)
+
+
+def prompt(
+    ids: Sequence[int], tokens: int, *options: SamplingOptions, seeds: Sequence[int] = (5,)
+) -> Prompt:
+    samplers = tuple(Sampler(options=o, seed=seed) for o in options or (GREEDY,) for seed in seeds)
+    return Prompt(ids=tuple(ids), samplers=samplers, max_new_tokens=tokens)
+
+
+def ids_of(backend: TorchBackend, prompts: Sequence[Prompt], steps: int) -> list[list[int]]:
+    rows = backend.prefill(prompts)
+    return [
+        list(row) for row in zip(*[[t.id for t in rows.step()] for _ in range(steps)], strict=True)
+    ]
+
+
+def assert_greedy_by_full_forward(
+    backend: TorchBackend, ids: Sequence[int], got: Sequence[int]
+) -> None:
+    """The slow twin: each token is the best of a pass, without a cache, over all before it.
+
+    One pass tells it for every token, as no position sees a later one.
+    """
+    with torch.inference_mode():
+        logits = backend._model(torch.tensor([[*ids, *got]]))[0, len(ids) - 1 : -1]
+    assert list(got) == logits[:, : backend.info.vocab_size].argmax(-1).tolist()
+
+
+PROMPTS = ([1, 2, 3], [7], list(range(3, 60)), [9, 9, 4, 80, 33, 2, 1])
+
+
+@pytest.mark.parametrize("multi_query", [True, False])
+def test_greedy_decoding_equals_full_forward(multi_query: bool) -> None:
+    backend = wide_backend(multi_query=multi_query)
+    for ids in PROMPTS:
+        (got,) = ids_of(backend, [prompt(ids, 128)], 128)
+        assert_greedy_by_full_forward(backend, ids, got)
+        assert len(set(got)) >= 8
+
+
+@pytest.mark.parametrize("chunk", [512, 16, 1])
+def test_mixed_lengths_in_one_batch_equal_full_forward(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "PREFILL_CHUNK", chunk)
+    backend = wide_backend()
+    got = ids_of(backend, [prompt(ids, 128) for ids in PROMPTS], 128)
+    for ids, row in zip(PROMPTS, got, strict=True):
+        assert_greedy_by_full_forward(backend, ids, row)
+
+
+def test_rows_that_leave_do_not_disturb_those_that_stay() -> None:
+    backend = wide_backend()
+    rows = backend.prefill([prompt(ids, 40) for ids in PROMPTS])
+    first = [[token.id for token in rows.step()] for _ in range(10)]
+    rows.keep([3, 1])
+    assert len(rows) == 2
+    last = [[token.id for token in rows.step()] for _ in range(30)]
+    for place, row in enumerate([3, 1]):
+        got = [step[row] for step in first] + [step[place] for step in last]
+        assert_greedy_by_full_forward(backend, PROMPTS[row], got)
+
+
+def test_a_seed_repeats_its_row_whatever_stands_beside_it() -> None:
+    backend = wide_backend()
+    alone = ids_of(backend, [prompt([1, 2, 3], 50, SAMPLED, seeds=[8])], 50)[0]
+    crowd = [prompt([4] * 30, 50, GREEDY, SAMPLED), prompt([1, 2, 3], 50, SAMPLED, seeds=[7, 8])]
+    beside = ids_of(backend, crowd, 50)
+    assert beside[3] == alone
+    assert beside[2] != alone
+    assert_greedy_by_full_forward(backend, [4] * 30, beside[0])
+
+
+def test_samples_share_one_prefill_and_differ() -> None:
+    backend = wide_backend()
+    shared = ids_of(backend, [prompt([5, 6], 30, SAMPLED, seeds=[1, 2, 3])], 30)
+    apart = [ids_of(backend, [prompt([5, 6], 30, SAMPLED, seeds=[s])], 30)[0] for s in (1, 2, 3)]
+    assert shared == apart
+    assert len({tuple(row) for row in shared}) == 3
+
+
+def test_ids_beyond_the_tokenizer_are_never_sampled() -> None:
+    backend = wide_backend(sampled_vocab=20)
+    hot = SamplingOptions(temperature=50.0)
+    rows = ids_of(backend, [prompt([1], 60, hot, GREEDY)], 60)
+    assert max(id_ for row in rows for id_ in row) < 20
+
+
+def test_first_ids_bind_the_first_token_alone() -> None:
+    backend = wide_backend()
+    free = ids_of(backend, [prompt([1, 2], 12)], 12)[0]
+    bound = dataclasses.replace(prompt([1, 2], 12), first_ids=(50, 60))
+    got = ids_of(backend, [bound, prompt([1, 2], 12)], 12)
+    assert got[0][0] in {50, 60}
+    assert_greedy_by_full_forward(backend, [1, 2, got[0][0]], got[0][1:])
+    assert got[1] == free
+
+
+def test_the_repetition_penalty_covers_prompt_and_output() -> None:
+    backend = wide_backend()
+    severe = SamplingOptions(repetition_penalty=1e6)
+    (row,) = ids_of(backend, [prompt([1, 2, 3], 60, severe)], 60)
+    assert len({1, 2, 3, *row}) == 63
+
+
+def test_logprobs_are_those_of_the_unfiltered_model() -> None:
+    backend = wide_backend()
+    told = dataclasses.replace(prompt([1, 2, 3], 5, SAMPLED), logprobs=3)
+    rows = backend.prefill([told, prompt([1, 2, 3], 5)])
+    grown = [1, 2, 3]
+    for _ in range(5):
+        token, silent = rows.step()
+        assert silent == Token(silent.id)
+        logits = backend._model(torch.tensor([grown])).detach()[0, -1]
+        expected = logits.log_softmax(-1)
+        assert token.logprob == pytest.approx(expected[token.id].item(), abs=1e-5)
+        best = expected.topk(3)
+        assert [id_ for id_, _ in token.top] == best.indices.tolist()
+        assert [value for _, value in token.top] == pytest.approx(best.values.tolist(), abs=1e-5)
+        grown.append(token.id)
+
+
+@pytest.mark.parametrize("length", [2, 57, 200])
+def test_scores_equal_log_softmax_of_one_pass(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "SCORE_CHUNK", 16)
+    backend = wide_backend()
+    ids = torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(1))
+    expected = backend._model(ids[None]).detach()[0, :-1].log_softmax(-1)
+    expected = expected.gather(-1, ids[1:, None])[:, 0]
+    assert backend.score(ids.tolist()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_prefill_tells_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "PREFILL_CHUNK", 16)
+    told: list[tuple[int, int]] = []
+    wide_backend().prefill([prompt(range(40), 1)], lambda done, total: told.append((done, total)))
+    assert told == [(16, 40), (32, 40), (40, 40)]
+
+
+@pytest.mark.parametrize("length", [0, 201])
+def test_a_prompt_outside_the_context_is_refused(length: int) -> None:
+    with pytest.raises(UsageError, match=str(length)):
+        wide_backend().prefill([prompt([1] * length, 1)])
+
+
+def test_logits_that_are_no_numbers_are_an_error() -> None:
+    backend = wide_backend()
+    with torch.no_grad():
+        backend._model.transformer.ln_f.weight[3] = torch.nan
+    rows = backend.prefill([prompt([1, 2], 5)])
+    with pytest.raises(ModelCorruptError, match="not numbers"):
+        rows.step()
+
+
+def test_a_cache_that_does_not_fit_is_refused_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend_module, "free_bytes", lambda _: 10_000)
+    with pytest.raises(ModelTooLargeError, match=r"KV cache .* needs .* free"):
+        wide_backend().prefill([prompt([1, 2], 150)])
+
+
+def test_sizes_read_as_people_write_them() -> None:
+    assert memory.gigabytes(31_000_000_000) == "31 GB"
+    assert memory.gigabytes(320_000_000) == "0.3 GB"
