@@ -110,8 +110,8 @@ class Tokenizer:
             raise ModelCorruptError(f"{FILE_NAME} is not JSON: {_line(error)}") from error
         if not isinstance(document, dict):
             raise ModelCorruptError(f"{FILE_NAME} is not a JSON object")
-        _refuse_changes_of_text(document)
         vocabulary = _plain_vocabulary(document)
+        _refuse_changes_of_text(document)
         control = _control_tokens(document, vocabulary)
         spellings = _spellings(vocabulary, control)
         library = _library_tokenizer(document, data)
@@ -244,7 +244,9 @@ def _plain_vocabulary(document: JsonObject) -> dict[str, int]:
 
 def _control_tokens(document: JsonObject, vocabulary: dict[str, int]) -> dict[str, int]:
     """The ids of the added tokens and of ``<|endoftext|>``, by their strings."""
-    added = document.get("added_tokens") or []
+    added = document.get("added_tokens")
+    if added is None:
+        added = []
     control: dict[str, int] = {}
     if not isinstance(added, list):
         raise ModelCorruptError(f"{FILE_NAME}: added_tokens is not a list")
