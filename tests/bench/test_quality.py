@@ -1,0 +1,108 @@
+"""The quality measures against what they claim to count."""
+
+import math
+
+import pytest
+import torch
+
+from bigcode_cli.bench.quality import (
+    InfillTask,
+    bits_per_byte,
+    complete,
+    exact,
+    infill,
+    parses,
+)
+from bigcode_cli.engine.session import Session
+from tests.sessions import random_session
+
+TEXTS = ("def add(first, second):\n    return first + second\n", "x = 1\n", "", "été = '日本語'\n")
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return random_session(n_positions=64)
+
+
+def brute_force_nats(session: Session, ids: list[int], context: int, stride: int) -> float:
+    """One pass a token, each with exactly the left context that its window grants."""
+    model = session.backend._model  # type: ignore[attr-defined]
+    nll = 0.0
+    for target in range(1, len(ids)):
+        stop = context
+        while stop <= target:
+            stop += stride
+        start = max(0, min(stop, len(ids)) - context)
+        logits = model(torch.tensor([ids[start:target]])).detach()[0, -1]
+        nll -= logits.log_softmax(-1)[ids[target]].item()
+    return nll
+
+
+@pytest.mark.parametrize(("context", "stride"), [(64, 32), (16, 5), (9, 8)])
+def test_bits_per_byte_equal_brute_force(session: Session, context: int, stride: int) -> None:
+    measured = bits_per_byte(session, TEXTS, context=context, stride=stride)
+    tokenizer = session.tokenizer
+    nll = sum(
+        brute_force_nats(session, [tokenizer.eos_id, *tokenizer.encode(text)], context, stride)
+        for text in TEXTS
+    )
+    assert measured.files == 3
+    assert measured.n_bytes == sum(len(text.encode()) for text in TEXTS)
+    assert measured.nll == pytest.approx(nll, rel=1e-5)
+    assert measured.value == pytest.approx(nll / math.log(2) / measured.n_bytes, rel=1e-5)
+
+
+def test_first_tokens_count_their_own_bytes_alone(session: Session) -> None:
+    measured = bits_per_byte(session, TEXTS[:1], context=64, stride=32, first_tokens=3)
+    ids = session.tokenizer.encode(TEXTS[0])[:3]
+    assert measured.n_bytes == len(session.tokenizer.decode(ids).encode())
+
+
+@pytest.mark.parametrize("order", ["psm", "spm"])
+def test_infill_gives_one_line_a_task_in_order(order: str) -> None:
+    session = random_session(n_positions=160)  # so that the longer tasks are cut
+    tasks = [InfillTask("a = 1\n" * n, "c = 3\n" * n, "b = 2\n") for n in range(1, 40)]
+    middles = infill(session, tasks, order=order)
+    assert len(middles) == len(tasks)
+    assert all("\n" not in middle.lstrip("\r\n") for middle in middles)
+    assert middles[5] == infill(session, tasks[5:6], order=order)[0]
+
+
+def test_exact_ignores_the_last_newline_alone() -> None:
+    task = InfillTask("", "", "    return x\n")
+    assert exact("    return x", task)
+    assert exact("    return x\n", task)
+    assert not exact("return x", task)
+    assert not exact("    return x ", task)
+    assert not exact("    return x\n\n", task)
+
+
+def test_completions_come_in_the_order_of_their_prompts(session: Session) -> None:
+    prompts = ["a = ", "def f(", "import os\n"]
+    assert complete(session, prompts)[1] == complete(session, prompts[1:2])[0]
+
+
+PROMPT = 'def f(x):\n    """Doc."""\n'
+
+
+@pytest.mark.parametrize(
+    ("completion", "counts"),
+    [
+        ("    return x\n", True),
+        ("    return x\n\n\ndef g(", True),
+        ("    return x", False),
+        ("    pass\n", False),
+        ("    ...\n", False),
+        ("    pass\n    return 1\n", True),
+        ("    return (x\n", False),
+        ("", False),
+        ("    x = '\0'\n", False),
+    ],
+)
+def test_parses_asks_for_a_body_in_whole_lines(completion: str, counts: bool) -> None:
+    assert parses(PROMPT, completion, "f") is counts
+
+
+def test_parses_looks_at_the_function_asked_for() -> None:
+    assert parses("def g(x):\n    return x\n\n\n" + PROMPT, "    return x\n", "f")
+    assert not parses("def g(x):\n    return x\n\n\n" + PROMPT, "    pass\n", "f")
