@@ -4,16 +4,17 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError
+from bigcode_cli.model.config import CONFIG_NAME
 from bigcode_cli.model.files import read_json
-
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
+from bigcode_cli.model.tensor_index import (
+    BIN_INDEX_NAME,
+    BIN_NAME,
+    SAFETENSORS_INDEX_NAME,
+    SAFETENSORS_NAME,
 )
+
+TOKENIZER_NAME = "tokenizer.json"
+WEIGHTS = (SAFETENSORS_NAME, SAFETENSORS_INDEX_NAME, BIN_NAME, BIN_INDEX_NAME)
 """Where weights begin, the best first: one file, or the index of several."""
 
 
@@ -24,7 +25,7 @@ def find_weights(names: Collection[str]) -> str | None:
 
 def is_index(entry: str) -> bool:
     """Whether the weights stand in several files that this one lists."""
-    return entry.endswith(".index.json")
+    return entry in {SAFETENSORS_INDEX_NAME, BIN_INDEX_NAME}
 
 
 def read_shards(folder: Path, index: str) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def missing_files(folder: Path) -> tuple[str, ...]:
     Raises:
         ModelCorruptError: the index of the weights cannot be read.
     """
-    needed = [CONFIG, TOKENIZER]
+    needed = [CONFIG_NAME, TOKENIZER_NAME]
     entry = find_weights([name for name in WEIGHTS if (folder / name).exists()])
     if entry is None:
         needed.append(WEIGHTS[0])

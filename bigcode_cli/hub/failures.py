@@ -71,10 +71,7 @@ def _as_leaf(error: Exception, repo: str, revision: str | None) -> BigcodeError 
         case errors.DisabledRepoError():
             return ModelNotFoundError(f"the Hub has disabled {repo}", f"see {page}")
         case errors.RepositoryNotFoundError():
-            return ModelNotFoundError(
-                f"no model {repo} on the Hub",
-                "check the spelling; a private model needs HF_TOKEN or `hf auth login`",
-            )
+            return _unknown(repo)
         case errors.HfHubHTTPError():
             return _refused(error, repo)
     if is_transport_error(error):
@@ -99,8 +96,19 @@ def _gated(repo: str, page: str) -> ModelGatedError:
     )
 
 
+def _unknown(repo: str) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"no model {repo} on the Hub",
+        "check the spelling; a private model needs HF_TOKEN or `hf auth login`",
+    )
+
+
 def _refused(error: "HfHubHTTPError", repo: str) -> ModelError:
+    from huggingface_hub import get_token
+
     status = error.response.status_code
+    if status == 401 and get_token() is None:
+        return _unknown(repo)  # what the Hub says to a stranger of a model that is not there
     if status in {401, 403}:
         return ModelGatedError(
             f"the Hub refused the token for {repo} ({status})",

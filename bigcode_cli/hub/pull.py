@@ -6,8 +6,7 @@ from pathlib import Path
 from bigcode_cli.errors import ModelIncompleteError, ModelTooLargeError
 from bigcode_cli.hub import cache
 from bigcode_cli.hub.contents import (
-    CONFIG,
-    TOKENIZER,
+    TOKENIZER_NAME,
     check_complete,
     find_weights,
     is_index,
@@ -19,7 +18,7 @@ from bigcode_cli.hub.failures import endpoint, hub_errors, offline_error
 from bigcode_cli.hub.listing import Listing, RemoteFile, list_files
 from bigcode_cli.hub.names import is_commit
 from bigcode_cli.hub.sizes import format_size
-from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.config import CONFIG_NAME, GPTBigCodeConfig
 from bigcode_cli.records import ModelFolder, Reporter
 
 
@@ -40,7 +39,7 @@ def pull(
         raise _not_here(repo, revision)
     listing = list_files(repo, revision)
     with hub_errors(repo, revision):
-        folder = download(listing, listing.find(CONFIG), report).parent
+        folder = download(listing, listing.find(CONFIG_NAME), report).parent
         GPTBigCodeConfig.from_file(folder)
         files = _choose_files(listing, report)
         missing = sum(bytes_missing(listing, file) for file in files)
@@ -66,15 +65,15 @@ def pull_description(
         ModelError: as for :func:`pull`.
     """
     found = cache.find_snapshot(repo, revision)
-    if found is not None and not {CONFIG, TOKENIZER} & set(missing_files(found)):
+    if found is not None and not {CONFIG_NAME, TOKENIZER_NAME} & set(missing_files(found)):
         return found, None
     if offline or cache.forced_offline():
         raise _not_here(repo, revision)
     listing = list_files(repo, revision)
     with hub_errors(repo, revision):
-        folder = download(listing, listing.find(CONFIG), report).parent
+        folder = download(listing, listing.find(CONFIG_NAME), report).parent
         GPTBigCodeConfig.from_file(folder)
-        download(listing, listing.find(TOKENIZER), report)
+        download(listing, listing.find(TOKENIZER_NAME), report)
     return folder, listing
 
 
@@ -98,7 +97,7 @@ def _choose_files(listing: Listing, report: Reporter) -> tuple[RemoteFile, ...]:
             f"{listing.repo} has no weights on the Hub in a format that bigcode reads",
             "safetensors or PyTorch .bin",
         )
-    files = [listing.find(TOKENIZER), listing.find(entry)]
+    files = [listing.find(TOKENIZER_NAME), listing.find(entry)]
     if is_index(entry):
         folder = download(listing, listing.find(entry), report).parent
         files.extend(listing.find(shard) for shard in read_shards(folder, entry))
