@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,8 +16,10 @@ from typer.main import get_command
 from bigcode_cli import __version__
 from bigcode_cli.cli.help import HELP_NAMES, Group, dress
 from bigcode_cli.cli.render import is_terminal, print_error
-from bigcode_cli.cli.settings import Settings
 from bigcode_cli.errors import BigcodeError
+
+if TYPE_CHECKING:
+    from bigcode_cli.cli.settings import Settings
 
 PROGRAM = "bigcode"
 COMPLETE_VARIABLE = "_BIGCODE_COMPLETE"
@@ -106,6 +108,8 @@ def bigcode(
     ] = False,
 ) -> None:
     """Local code completion with models of the GPTBigCode family."""
+    from bigcode_cli.cli.settings import Settings
+
     context.obj = Settings()
 
 
@@ -149,7 +153,7 @@ def _dispatch(args: list[str]) -> int:
     return 0
 
 
-def _default_map(settings: Settings, command: Any, args: list[str]) -> dict[str, Any]:
+def _default_map(settings: "Settings", command: Any, args: list[str]) -> dict[str, Any]:
     try:
         settings.check_names(COMMANDS)
         return settings.default_map(command, (command.name,))

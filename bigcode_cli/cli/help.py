@@ -32,6 +32,11 @@ class Formatter(Protocol):
 class Command(TyperCommand):
     """A command whose options stand in sections, by their ``rich_help_panel``."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The same in every version of Typer."""
+        arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        return [self.options_metavar or "", *map(usage_piece, arguments)]
+
     def format_options(self, ctx: Any, formatter: Formatter) -> None:
         """Write the sections in the order of their first option."""
         write_sections(self, ctx, formatter)
@@ -74,14 +79,21 @@ def write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Form
         record = param.get_help_record(ctx)
         if record is None:
             continue
-        default = "Arguments" if param.param_type_name == "argument" else "Options"
-        title = getattr(param, "rich_help_panel", None) or default
+        if param.param_type_name == "argument":
+            record = (usage_piece(param).strip("[]"), record[1])
+        title = getattr(param, "rich_help_panel", None) or f"{param.param_type_name.title()}s"
         sections.setdefault(title, []).append(record)
     if "Options" in sections:
         sections["Options"] = sections.pop("Options")  # what belongs to no section comes last
     for title, rows in sections.items():
         with formatter.section(title):
             formatter.write_dl(rows)
+
+
+def usage_piece(argument: Any) -> str:
+    """How the usage line shows an argument."""
+    name = str(argument.metavar or argument.name.upper()) + ("..." if argument.nargs != 1 else "")
+    return name if argument.required else f"[{name}]"
 
 
 def highlight(page: str) -> str:

@@ -18,22 +18,20 @@ class Record:
     """One line of a JSON Lines file.
 
     Attributes:
-        line: its number, from 1.
+        place: ``file:line``.
         id: the caller's name for it, unchanged; ``None`` where it has none.
         texts: the fields asked for.
     """
 
-    line: int
+    place: str
     id: str | int | None
     texts: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A line that holds no usable record."""
+    """A line that holds no usable record; the error names its place."""
 
-    line: int
-    id: str | int | None
     error: InputError
 
 
@@ -185,17 +183,15 @@ def _parse_record(
     line: bytes, number: int, fields: tuple[str, ...], *, encoding: str, name: str
 ) -> Record | BadRecord:
     place = f"{name}:{number}"
-    id_: str | int | None = None
     try:
         content = _parse_object(line, encoding, place)
-        given = content.get("id")
-        if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
+        id_ = content.get("id")
+        if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, str | int)):
             raise InputError(f'{place}: "id" must be a text or a whole number')
-        id_ = given
         texts = {field: _text_field(content, field, place) for field in fields}
     except InputError as error:
-        return BadRecord(line=number, id=id_, error=error)
-    return Record(line=number, id=id_, texts=texts)
+        return BadRecord(error)
+    return Record(place=place, id=id_, texts=texts)
 
 
 def _parse_object(line: bytes, encoding: str, place: str) -> dict[str, object]:

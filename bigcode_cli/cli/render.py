@@ -79,6 +79,11 @@ class TerminalReporter:
         if not self._quiet:
             self.line(f"note: {one_line(text)}")
 
+    def header(self, text: str) -> None:
+        """Name the output that comes next."""
+        if not self._quiet:
+            self.line(f"==> {one_line(text)} <==")
+
     def line(self, text: str) -> None:
         """A line as it is; bars under way go on below it."""
         with self._lock:

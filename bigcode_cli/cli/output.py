@@ -1,0 +1,251 @@
+"""Where the answer goes: a terminal, a pipe, or a file that is written whole or not at all."""
+
+import codecs
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Protocol, Self
+
+from bigcode_cli.cli.render import is_terminal
+from bigcode_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STDOUT = "-"
+
+
+class Answer(Protocol):
+    """Takes the answer, piece by piece. Use it as a context manager.
+
+    Attributes:
+        terminal: whether someone watches the answer grow.
+    """
+
+    terminal: bool
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End; a Ctrl-C ends it like success, so that what is there is kept."""
+
+    def write(self, text: str) -> None:
+        """Add text that the model wrote or the user gave."""
+
+    def write_json(self, line: str) -> None:
+        """Add one line of JSON, which is ASCII in any encoding."""
+
+    def separate(self) -> None:
+        """Set what follows off from what stands: end the line, leave one blank."""
+
+
+def open_answer(output: Path | None, encoding: str) -> Answer:
+    """Open what ``-o`` names, or stdout. What cannot be written fails here, before any work.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if output is not None and str(output) != STDOUT:
+        return FileAnswer(output, encoding)
+    if sys.stdout is None:
+        raise OutputError("stdout is closed", "write to a file with --output")
+    return TerminalAnswer() if is_terminal(sys.stdout) else PipeAnswer(sys.stdout.buffer, encoding)
+
+
+class TerminalAnswer:
+    """Shows text as it comes, with what would drive the terminal escaped.
+
+    rich writes it (markup, emoji and highlighting off, soft wrap); as a bare segment, so that tabs
+    stay tabs.
+    """
+
+    terminal = True
+
+    def __init__(self) -> None:
+        from bigcode_cli.text.terminal import TerminalText
+
+        self._safe = TerminalText()
+        self._console: Console | None = None
+        self._at_line_start = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._show(self._safe.flush())
+        if kind is None and not self._at_line_start:
+            self._show("\n")
+
+    def write(self, text: str) -> None:
+        """Show text, all but a carriage return that may be half a line end."""
+        self._show(self._safe.push(text))
+
+    def write_json(self, line: str) -> None:
+        """Show a line that holds nothing to escape."""
+        self._show(line + "\n")
+
+    def separate(self) -> None:
+        """End the line and leave one blank."""
+        self._show(self._safe.flush())
+        self._show("\n" if self._at_line_start else "\n\n")
+
+    def _show(self, text: str) -> None:
+        if not text:
+            return
+        from rich.segment import Segment, Segments
+
+        try:
+            self._get_console().print(Segments([Segment(text)]), end="", soft_wrap=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write to stdout: {error.strerror}") from error
+        self._at_line_start = text.endswith("\n")
+
+    def _get_console(self) -> "Console":
+        if self._console is None:
+            from rich.console import Console
+
+            with suppress(AttributeError):  # a console that cannot spell a character shows its code
+                sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            self._console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+        return self._console
+
+
+class PipeAnswer:
+    """Passes bytes on, unchanged and at once.
+
+    Args:
+        stream: takes bytes.
+        encoding: of the text; its byte order mark, where it has one, is written once.
+        name: of the stream in errors.
+    """
+
+    terminal = False
+
+    def __init__(self, stream: IO[bytes], encoding: str, name: str = "to stdout") -> None:
+        self._stream = stream
+        self._encoder = codecs.getincrementalencoder(encoding)()
+        self._encoding = encoding
+        self._name = name
+        self._last = "\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return
+
+    def write(self, text: str) -> None:
+        """Write and flush the text.
+
+        Raises:
+            OutputError: the encoding lacks a character, or the disk is full.
+        """
+        if not text:
+            return
+        try:
+            data = self._encoder.encode(text)
+        except UnicodeEncodeError as error:
+            character = f"U+{ord(text[error.start]):04X}"
+            raise OutputError(
+                f"{self._encoding} cannot write {character}", "utf-8 can: --encoding utf-8"
+            ) from error
+        self._put(data)
+        self._last = text[-1]
+
+    def write_json(self, line: str) -> None:
+        """Write and flush a line of JSON."""
+        self._put(line.encode("ascii") + b"\n")
+
+    def separate(self) -> None:
+        """End the line and leave one blank."""
+        self.write("\n" if self._last == "\n" else "\n\n")
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write {self._name}: {error.strerror}") from error
+
+
+class FileAnswer(PipeAnswer):
+    """Writes a file that appears under its name only when it is whole.
+
+    The bytes go to a file beside it, which takes its place at the end; after an error the old file
+    is still there. Devices and pipes are written to as they are.
+    """
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self._path = Path(os.path.realpath(path))  # the file behind a link, not the link
+        self._temporary = self._plan_temporary(path)
+        try:
+            stream: IO[bytes] = (self._temporary or self._path).open(
+                "xb" if self._temporary else "wb"
+            )
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        super().__init__(stream, encoding, str(path))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None or issubclass(kind, KeyboardInterrupt):
+                self._finish()
+        except OSError as failure:
+            raise OutputError(f"cannot write {self._name}: {failure.strerror}") from failure
+        finally:
+            with suppress(OSError):
+                self._stream.close()
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
+
+    def _plan_temporary(self, path: Path) -> Path | None:
+        """A name beside the file; ``None`` where there is no plain file to take the place of."""
+        try:
+            mode = self._path.stat().st_mode
+        except OSError:
+            mode = stat.S_IFREG
+        if stat.S_ISDIR(mode):
+            raise OutputError(f"{path} is a folder, not a file")
+        if not stat.S_ISREG(mode):
+            return None
+        if self._path.exists() and not os.access(self._path, os.W_OK):
+            raise OutputError(f"cannot write {path}: Permission denied")
+        return self._path.with_name(f".bigcode-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+
+    def _finish(self) -> None:
+        self._stream.flush()
+        if self._temporary is None:
+            return
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        with suppress(FileNotFoundError):
+            self._temporary.chmod(stat.S_IMODE(self._path.stat().st_mode))
+        self._temporary.replace(self._path)
