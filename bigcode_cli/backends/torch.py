@@ -31,7 +31,8 @@ class TorchBackend:
     def __init__(self, model: GPTBigCodeForCausalLM, info: BackendInfo) -> None:
         self.info = info
         self._model = model.eval()
-        self._device = next(model.parameters()).device
+        norm = model.transformer.ln_f.weight
+        self._device, self._dtype = norm.device, norm.dtype
 
     @classmethod
     def open(
@@ -72,7 +73,7 @@ class TorchBackend:
             dtype=_name(dtype),
             weights=weights,
             n_positions=config.n_positions,
-            vocab_size=min(vocab_size, model.lm_head.weight.shape[0]),
+            vocab_size=min(vocab_size, model.config.vocab_size),
             weight_bytes=needed,
         )
         return cls(model, info)
@@ -117,7 +118,7 @@ class TorchBackend:
         config = self._model.config
         rows = sum(len(prompt.samplers) for prompt in prompts)
         capacity = max(len(prompt.ids) + prompt.max_new_tokens for prompt in prompts)
-        needed = KVCache.size(config, rows, capacity, dtype=self._model.dtype)
+        needed = KVCache.size(config, rows, capacity, dtype=self._dtype)
         try:
             require_memory(
                 needed,
@@ -126,7 +127,7 @@ class TorchBackend:
                 "use fewer samples, a smaller --max-new-tokens or a shorter prompt",
             )
             return KVCache.allocate(
-                config, len(prompts), capacity, dtype=self._model.dtype, device=self._device
+                config, len(prompts), capacity, dtype=self._dtype, device=self._device
             )
         except torch.OutOfMemoryError as error:
             raise ModelTooLargeError(
