@@ -1,1 +1,1 @@
-"""Training: corpus, objective, loop."""
+"""Training: from folders of source to a checkpoint of the family."""

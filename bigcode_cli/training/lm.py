@@ -1,0 +1,219 @@
+"""From a recipe and data folders to a model folder: corpus, tokenizer, pieces, training, export.
+
+Each stage leaves its result in the output folder. A resumed run takes what is there, and checks
+by a fingerprint of recipe, seed, corpus and tokenizer that it belongs together.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from bigcode_cli.errors import InputError, UsageError
+from bigcode_cli.model.checkpoint import load_model, save_model
+from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.records import Reporter
+from bigcode_cli.text.tokenizer import Tokenizer
+from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
+from bigcode_cli.training.corpus import Corpus, build_corpus
+from bigcode_cli.training.feed import FeedOptions, load_vocabulary
+from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
+from bigcode_cli.training.recipe import Recipe
+from bigcode_cli.training.validation import load_held_out
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+ROOM = 40
+"""Tokens that a piece leaves free for the control tokens and joints of a split."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What one invocation is asked for.
+
+    Attributes:
+        data: folders of packages; not read again when resuming.
+        out: where everything goes.
+        init: a model folder to start from: its weights and its tokenizer.
+        validate: a folder of held-out packages.
+        pause_after: minutes, from ``started`` on, after which to save and stop.
+        started: when the invocation began, by ``time.monotonic``.
+    """
+
+    recipe: Recipe
+    data: tuple[Path, ...]
+    out: Path
+    seed: int = 0
+    resume: bool = False
+    init: Path | None = None
+    validate: Path | None = None
+    exclude: tuple[str, ...] = ()
+    exclude_like: tuple[Path, ...] = ()
+    pause_after: float | None = None
+    device: str = "auto"
+    workers: int = 0
+    started: float = 0.0
+
+
+def train_lm(
+    request: TrainRequest,
+    *,
+    report: Reporter,
+    observer: Observer,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Ending:
+    """Build what is missing, train, and export the model into ``out/model``.
+
+    A pause exports too: the weights so far can begin another run if this one cannot be resumed.
+
+    Raises:
+        InputError: data, checkpoint or held-out files are not to be had.
+        BigcodeError: training diverged.
+    """
+    recipe, out = request.recipe, request.out
+    device = _device(request.device)
+    corpus = Corpus.open(out) if request.resume else _prepare(request, report)
+    torch.manual_seed(request.seed)
+    model = _model(request, device)
+    held_out = ()
+    if request.validate is not None:
+        tokenizer = Tokenizer.load(out)
+        held_out = tuple(load_held_out(request.validate, tokenizer, recipe.model.n_positions))
+    vocabulary = load_vocabulary(out)
+    feed = FeedOptions(
+        corpus=corpus.folder,
+        tokenizer=out,
+        objective=recipe.objective,
+        n_positions=recipe.model.n_positions,
+        seed=request.seed,
+    )
+    pause = request.pause_after
+    options = LoopOptions(
+        folder=out,
+        resume=request.resume,
+        pause_at=None if pause is None else request.started + 60 * pause,
+        workers=request.workers,
+        compiled=device.type == "cuda",
+        held_out=held_out,
+        eos_id=vocabulary.eos_id,
+        pad_id=vocabulary.pad_id,
+        fingerprint=_fingerprint(request),
+        should_stop=should_stop,
+    )
+    trainer = Trainer(model, recipe.training, feed, options, observer)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    report.note(
+        f"training {parameters / 1e6:.1f}M parameters on {device.type}, from step "
+        f"{trainer.progress.step}"
+    )
+    ending = trainer.run()
+    if ending != "interrupted":
+        export(model, recipe, out)
+    return ending
+
+
+def export(model: GPTBigCodeForCausalLM, recipe: Recipe, out: Path) -> None:
+    """Write ``out/model`` in the recipe's first storage, ``out/model-STORAGE`` in any others."""
+    for index, storage in enumerate(recipe.export.storage):
+        folder = out / ("model" if index == 0 else f"model-{storage}")
+        save_model(
+            model,
+            model.config,
+            folder,
+            storage=storage,
+            max_shard_bytes=recipe.export.shard_mebibytes * 2**20,
+        )
+        for name in TOKENIZER_FILES:
+            if (out / name).is_file():
+                shutil.copyfile(out / name, folder / name)
+
+
+def _prepare(request: TrainRequest, report: Reporter) -> Corpus:
+    """Corpus, tokenizer and pieces, from the data folders."""
+    recipe, out, workers = request.recipe, request.out, request.workers
+    if not request.data:
+        raise UsageError("nothing to train on", "name data folders with --data")
+    began = time.monotonic()
+    corpus = build_corpus(
+        request.data,
+        out,
+        exclude=request.exclude,
+        exclude_like=request.exclude_like,
+        workers=workers,
+        report=report,
+    )
+    report.note(
+        f"{corpus.documents:,} documents, {corpus.bytes / 1e6:.1f} MB"
+        f" ({time.monotonic() - began:.0f} s)"
+    )
+    began = time.monotonic()
+    if request.init is None:
+        train_tokenizer(
+            corpus,
+            out,
+            vocab_size=recipe.tokenizer.vocab_size,
+            sample_bytes=recipe.tokenizer.sample_megabytes * 10**6,
+        )
+    else:
+        for name in TOKENIZER_FILES:
+            if (request.init / name).is_file():
+                shutil.copyfile(request.init / name, out / name)
+    report.note(f"tokenizer ready ({time.monotonic() - began:.0f} s)")
+    began = time.monotonic()
+    budget = max(1, recipe.model.n_positions - ROOM)
+    pieces = cut_corpus(corpus, out, budget=budget, workers=workers)
+    pieces.save(out / "pieces.idx")
+    tokens = sum(pieces.tokens)
+    report.note(
+        f"{tokens / 1e6:.1f} M tokens an epoch, {corpus.bytes / max(1, tokens):.2f} bytes each"
+        f" ({time.monotonic() - began:.0f} s)"
+    )
+    return corpus
+
+
+def _model(request: TrainRequest, device: torch.device) -> GPTBigCodeForCausalLM:
+    """The model as it starts, in float32."""
+    config = request.recipe.model
+    if request.init is None or request.resume:
+        return GPTBigCodeForCausalLM(config).to(device)
+    stored = GPTBigCodeConfig.from_file(request.init)
+    if _shape(stored) != _shape(config):
+        raise InputError(
+            f"{request.init} has another shape than the recipe's model",
+            "give the recipe the model's own configuration",
+        )
+    model = load_model(request.init, device=device, dtype=torch.float32)
+    model.requires_grad_(True)
+    return model
+
+
+def _shape(config: GPTBigCodeConfig) -> tuple[object, ...]:
+    return (
+        *(config.vocab_size, config.n_positions, config.n_embd, config.n_layer, config.n_head),
+        *(config.inner_dim, config.multi_query, config.activation_function),
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _fingerprint(request: TrainRequest) -> str:
+    """What a checkpoint depends on, in short."""
+    digest = hashlib.sha256()
+    recipe = asdict(request.recipe)
+    recipe.pop("export")
+    # A plan may be lengthened, and how often something is logged is no matter.
+    for name in ("steps", "minutes", "checkpoint_minutes", "validate_minutes"):
+        recipe["training"].pop(name)
+    digest.update(json.dumps([recipe, request.seed], sort_keys=True, default=str).encode())
+    for name in ("corpus.idx", "pieces.idx", "tokenizer.json"):
+        digest.update((request.out / name).read_bytes())
+    return digest.hexdigest()

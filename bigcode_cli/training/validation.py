@@ -1,0 +1,98 @@
+"""Bits per byte on held-out files: the first tokens of each, after ``<|endoftext|>``."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bigcode_cli.errors import InputError
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.text.tokenizer import Tokenizer
+
+TOKENS = 1024
+FILES = 40
+_BATCH = 16
+_IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The held-out files of one package.
+
+    Attributes:
+        ids: of each file's beginning.
+        bytes: that all those ids stand for.
+    """
+
+    name: str
+    ids: tuple[tuple[int, ...], ...]
+    bytes: int
+
+
+def load_held_out(folder: Path, tokenizer: Tokenizer, longest: int) -> list[HeldOut]:
+    """One group for each folder in ``folder``: up to 40 of its ``*.py`` files, evenly spread.
+
+    Args:
+        longest: tokens of a file that are scored, at most 1,024.
+
+    Raises:
+        InputError: there is nothing to score.
+    """
+    groups = []
+    folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    for inner in folders:
+        paths = [path for path in sorted(inner.rglob("*.py")) if path.stat().st_size > 0]
+        step = max(1, math.ceil(len(paths) / FILES))
+        texts = [path.read_text("utf-8", "replace") for path in paths[::step]]
+        ids = tuple(tuple(tokenizer.encode(text)[: min(TOKENS, longest)]) for text in texts)
+        size = sum(len(tokenizer.token_bytes(token)) for row in ids for token in row)
+        if size:
+            groups.append(HeldOut(inner.name, ids, size))
+    if not groups:
+        raise InputError(
+            f"no held-out files in {folder}", "it should hold a folder of *.py for each package"
+        )
+    return groups
+
+
+@torch.no_grad()
+def bits_per_byte(
+    model: GPTBigCodeForCausalLM, groups: Sequence[HeldOut], eos_id: int
+) -> dict[str, float]:
+    """Byte-weighted bits per byte of each group, and their mean as ``macro_mean``."""
+    device = model.transformer.wte.weight.device
+    was_training = model.training
+    model.eval()
+    result = {}
+    for group in groups:
+        rows = sorted((row for row in group.ids if row), key=len)
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for start in range(0, len(rows), _BATCH):
+            total += _nll(model, rows[start : start + _BATCH], eos_id).double()
+        result[group.name] = total.item() / math.log(2) / group.bytes
+    model.train(was_training)
+    result["macro_mean"] = sum(result.values()) / len(result)
+    return result
+
+
+def _nll(model: GPTBigCodeForCausalLM, rows: Sequence[Sequence[int]], eos_id: int) -> Tensor:
+    """Nats of some rows, each after ``<|endoftext|>``."""
+    device = model.transformer.wte.weight.device
+    longest = max(map(len, rows))
+    inputs = torch.full((len(rows), longest), eos_id)
+    targets = torch.full((len(rows), longest), _IGNORED)
+    for index, row in enumerate(rows):
+        targets[index, : len(row)] = torch.tensor(row)
+        inputs[index, 1 : len(row)] = torch.tensor(row[:-1], dtype=torch.long)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        logits = model(inputs.to(device))
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(),
+        targets.to(device).flatten(),
+        ignore_index=_IGNORED,
+        reduction="sum",
+    )
