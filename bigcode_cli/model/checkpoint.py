@@ -106,9 +106,7 @@ def _fit_config(config: GPTBigCodeConfig, stored: Mapping[str, Stored]) -> GPTBi
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
-    if first.dtype != second.dtype or first.shape != second.shape:
-        return False
-    return first.data_ptr() == second.data_ptr() or torch.equal(first, second)
+    return first.dtype == second.dtype and torch.equal(first, second)
 
 
 def _check_names(
@@ -262,7 +260,7 @@ def _write_weights(
         tensors: dict[str, Tensor] = {}
         for key in shard:
             tensors |= _encoded(key, state[key].detach(), storage)
-        save_file(tensors, folder / (name + _PART), metadata={"format": "pt"})
+        _write_tensors(folder / (name + _PART), tensors)
         weight_map |= dict.fromkeys(tensors, name)
         total += sum(tensor.nbytes for tensor in tensors.values())
     for name in names:
@@ -274,6 +272,14 @@ def _write_weights(
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         _write_json(folder / SAFETENSORS_INDEX_NAME, index)
         (folder / SAFETENSORS_NAME).unlink(missing_ok=True)
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file with the permissions of any new file; the library makes it private."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def _shards(state: Mapping[str, Tensor], storage: Storage, max_shard_bytes: int) -> list[list[str]]:

@@ -1,0 +1,81 @@
+"""The comparison with the golden logits, shared by the tests of the model and of its mutants."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from bigcode_cli.model.cache import KVCache
+from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from tests.model.golden_cases import GOLDEN_FILE
+from tests.model.models import relative_difference, wide_model
+
+TOLERANCE = 1e-5
+
+Run = Callable[[GPTBigCodeForCausalLM, Tensor, Tensor], Tensor]
+"""A model, ids and positions ``(batch, time)`` to logits ``(batch, time, vocab)``."""
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    number: int
+    config: GPTBigCodeConfig
+    input_ids: Tensor
+    position_ids: Tensor
+    logits: Tensor
+
+
+@cache
+def golden_cases() -> tuple[GoldenCase, ...]:
+    with safe_open(GOLDEN_FILE, framework="pt") as file:
+        configs = json.loads(file.metadata()["configs"])
+        return tuple(
+            GoldenCase(
+                number,
+                GPTBigCodeConfig.from_dict(values),
+                file.get_tensor(f"{number}.input_ids").long(),
+                file.get_tensor(f"{number}.position_ids").long(),
+                file.get_tensor(f"{number}.logits"),
+            )
+            for number, values in enumerate(configs)
+        )
+
+
+@torch.no_grad()
+def largest_difference(
+    attention: str, run: Run, cases: Iterable[GoldenCase] | None = None
+) -> float:
+    """Over all cases, relative to each case's largest logit."""
+    return max(
+        relative_difference(
+            run(
+                wide_model(case.config, attention, case.number),
+                case.input_ids,
+                case.position_ids,
+            ),
+            case.logits,
+        )
+        for case in cases or golden_cases()
+    )
+
+
+def without_cache(model: GPTBigCodeForCausalLM, ids: Tensor, positions: Tensor) -> Tensor:
+    logits: Tensor = model(ids, position_ids=positions)
+    return logits
+
+
+def with_cache(model: GPTBigCodeForCausalLM, ids: Tensor, positions: Tensor) -> Tensor:
+    """A prompt of five tokens, a chunk of three behind it, then one token at a time."""
+    batch, time = ids.shape
+    cache = KVCache.allocate(model.config, batch, time, dtype=model.dtype, device="cpu")
+    pieces = []
+    for size in [5, 3] + [1] * (time - 8):
+        at = slice(cache.lengths[0], cache.lengths[0] + size)
+        pieces.append(model(ids[:, at], position_ids=positions[:, at], past_key_values=cache))
+        cache.advance([size] * batch)
+    return torch.cat(pieces, dim=1)

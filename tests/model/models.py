@@ -1,0 +1,45 @@
+"""Small models with wide weights, for the tests of this room."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from tests.model.golden_cases import draw_weights
+
+
+def small_config(**changes: object) -> GPTBigCodeConfig:
+    sizes: dict[str, Any] = {
+        "vocab_size": 61,
+        "n_positions": 48,
+        "n_embd": 32,
+        "n_layer": 3,
+        "n_head": 4,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    sizes.update(changes)
+    return GPTBigCodeConfig(**sizes)
+
+
+def wide_model(
+    config: GPTBigCodeConfig, attention: str = "sdpa", case: int = 0
+) -> GPTBigCodeForCausalLM:
+    """A model whose every parameter matters, in evaluation mode."""
+    model = GPTBigCodeForCausalLM(config, attention)
+    shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    model.load_state_dict(draw_weights(case, shapes), strict=False)
+    return model.eval()
+
+
+def random_ids(config: GPTBigCodeConfig, batch: int, time: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(config.vocab_size, (batch, time), generator=generator)
+
+
+def relative_difference(actual: Tensor, expected: Tensor) -> float:
+    """Largest difference over the largest magnitude; infinite where a number is none."""
+    difference = ((actual - expected).abs().max() / expected.abs().max()).item()
+    return difference if difference == difference else float("inf")
