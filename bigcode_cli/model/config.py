@@ -93,9 +93,11 @@ class GPTBigCodeConfig:
             raise ModelUnsupportedError(
                 f"config.json: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}"
             )
-        if self.activation_function not in ACTIVATIONS:
-            names = ", ".join(sorted(ACTIVATIONS))
-            raise _bad("activation_function", self.activation_function, f"one of {names}")
+        activation = self.activation_function
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
+            raise _bad(
+                "activation_function", activation, f"one of {', '.join(sorted(ACTIVATIONS))}"
+            )
         self._check_numbers()
         self._check_flags()
 
@@ -214,7 +216,9 @@ def _check_model_type(values: Mapping[str, Any]) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in {int, float} and math.isfinite(value)  # type: ignore[arg-type]
+    if type(value) is int:
+        return abs(value) < 2**53
+    return type(value) is float and math.isfinite(value)
 
 
 def _short(value: object) -> str:

@@ -27,7 +27,7 @@ def folder_file(folder: Path, name: str) -> Path:
         home = folder.resolve(strict=True)
         if not real.is_file():
             raise ModelCorruptError(f"{path} is not a regular file")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a loop of links raises RuntimeError before 3.13
         raise ModelIncompleteError(
             f"{path} is missing or unreadable", "download the model again, or check the folder"
         ) from error
