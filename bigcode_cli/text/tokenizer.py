@@ -66,7 +66,7 @@ class Tokenizer:
         # bytes, and joined it decodes in one go.
         self._spellings = spellings
         self._control = control
-        known = set(spellings)
+        known = {spelling for spelling in spellings if len(spelling) == 1}
         self._unspelled = bytes(byte for byte, char in CHAR_OF_BYTE.items() if char not in known)
         self.vocab_size = len(spellings)
         self.control_ids = frozenset(control.values())
@@ -269,23 +269,25 @@ def _control_tokens(document: JsonObject, vocabulary: dict[str, int]) -> dict[st
 
 def _spellings(vocabulary: dict[str, int], control: dict[str, int]) -> list[str]:
     """What each id stands for, in the byte alphabet; the ids must be 0, 1, 2 … without holes."""
-    plain = {text: id_ for text, id_ in vocabulary.items() if text not in control}
+    plain = dict(vocabulary)
+    for text in control:
+        plain.pop(text, None)
     strange = set("".join(plain)) - set(CHAR_OF_BYTE.values())
     if strange:
         raise ModelUnsupportedError(
             f"{FILE_NAME} is not byte-level: a token holds {min(strange)!r}"
         )
-    tokens = sorted(
-        [
-            *((id_, text) for text, id_ in plain.items()),
-            *((id_, _to_spelling(text.encode("utf-8"))) for text, id_ in control.items()),
-        ]
-    )
-    for rank, (id_, _) in enumerate(tokens):
+    ids = sorted([*plain.values(), *control.values()])
+    for rank, id_ in enumerate(ids):
         if id_ != rank:
             fault = f"no token has the id {rank}" if id_ > rank else f"two tokens have the id {id_}"
             raise ModelCorruptError(f"{FILE_NAME}: {fault}")
-    return [text for _, text in tokens]
+    spellings = [""] * len(ids)
+    for text, id_ in plain.items():
+        spellings[id_] = text
+    for text, id_ in control.items():
+        spellings[id_] = _to_spelling(text.encode("utf-8"))
+    return spellings
 
 
 def _library_tokenizer(document: JsonObject, data: str) -> "tokenizers.Tokenizer":

@@ -130,6 +130,16 @@ def test_the_earliest_stop_wins_and_of_equals_the_longest() -> None:
     assert outcome("xab", "ab", "abc") == ("x", True, "ab")
 
 
+@pytest.mark.parametrize(("at", "before", "stop"), [("line", "b", "\r"), ("block", "b\n", " ")])
+def test_a_stop_that_nothing_can_beat_any_more_ends_at_once(
+    at: StopAt, before: str, stop: str
+) -> None:
+    scanner = StopScanner(StopOptions(texts=(stop,), at=at), prompt="    a:")
+    assert scanner.push(before + stop) == before
+    assert scanner.stopped
+    assert scanner.stop == stop
+
+
 def test_a_stop_string_begun_but_not_finished_is_shown_at_the_end() -> None:
     assert outcome("xab", "abc") == ("xab", False, None)
 
