@@ -127,11 +127,11 @@ def _disk_error(error: OSError) -> ModelError:
     return ModelError(f"cannot use the cache {folder}: {error.strerror or error}", hint)
 
 
-def offline_error(repo: str) -> ModelOfflineError:
-    """The model is not here, and the network is switched off."""
+def not_here_error(repo: str) -> ModelOfflineError:
+    """The model is not here, and the network may not be asked for it."""
     return ModelOfflineError(
-        f"model {repo} is not on this machine, and the network is switched off",
-        f"run `bigcode models pull {repo}` without --offline and HF_HUB_OFFLINE",
+        f"model {repo} is not on this machine",
+        f"`bigcode models pull {repo}` fetches it, with the network on",
     )
 
 

@@ -79,6 +79,11 @@ def list_files(repo: str, revision: str | None, *, timeout: float = LISTING_TIME
             ) from error
 
 
+def is_object_id(text: str) -> bool:
+    """Whether this is a hash by which the Hub names a file: a SHA-256 or git's SHA-1."""
+    return _OBJECT_ID.fullmatch(text) is not None
+
+
 def _read_listing(repo: str, info: "ModelInfo") -> Listing:
     """Take over what is needed, each value checked: hashes will be file names."""
     files = {}
@@ -87,7 +92,7 @@ def _read_listing(repo: str, info: "ModelInfo") -> Listing:
             continue
         size = sibling.lfs.size if sibling.lfs else sibling.size
         digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-        if size is None or size < 0 or digest is None or not _OBJECT_ID.fullmatch(digest):
+        if size is None or size < 0 or digest is None or not is_object_id(digest):
             raise ValueError(f"no size and hash for {sibling.rfilename!r}")
         files[sibling.rfilename] = RemoteFile(sibling.rfilename, size, digest)
     if info.sha is None or not is_commit(info.sha):

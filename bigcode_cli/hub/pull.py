@@ -14,7 +14,7 @@ from bigcode_cli.hub.contents import (
     read_shards,
 )
 from bigcode_cli.hub.download import bytes_missing, download
-from bigcode_cli.hub.failures import endpoint, hub_errors, offline_error
+from bigcode_cli.hub.failures import endpoint, hub_errors, not_here_error
 from bigcode_cli.hub.listing import Listing, RemoteFile, list_files
 from bigcode_cli.hub.names import is_commit
 from bigcode_cli.hub.sizes import format_size
@@ -81,11 +81,11 @@ def _not_here(repo: str, revision: str | None) -> Exception:
     """Why a model that may not be pulled cannot be used."""
     found = cache.find_snapshot(repo, revision)
     if found is None:
-        return offline_error(repo)
+        return not_here_error(repo)
     missing = ", ".join(missing_files(found))
     return ModelIncompleteError(
         f"model {repo} was not pulled to its end: {missing} not on this machine",
-        f"run `bigcode models pull {repo}` without --offline and HF_HUB_OFFLINE",
+        f"`bigcode models pull {repo}` fetches the rest, with the network on",
     )
 
 

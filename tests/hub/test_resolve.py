@@ -6,15 +6,12 @@ from bigcode_cli.errors import ModelIncompleteError, ModelNotFoundError, UsageEr
 from bigcode_cli.hub import resolve as resolving
 from bigcode_cli.hub.resolve import resolve
 from bigcode_cli.records import ModelFolder, Silence
-from tests.hub.contents import tiny_files
+from tests.hub.contents import tiny_files, write_folder
 from tests.hub.loopback import LoopbackHub
 
 
 def write(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for name, content in tiny_files().items():
-        (folder / name).write_bytes(content)
-    return folder
+    return write_folder(folder, tiny_files())
 
 
 def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""The weights of a folder at the precision that they are stored in."""
+
+from typing import TYPE_CHECKING
+
+from bigcode_cli.errors import ModelIncompleteError
+from bigcode_cli.records import ModelFolder, Reporter
+
+if TYPE_CHECKING:
+    from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+
+
+def load_as_stored(folder: ModelFolder, label: str, report: Reporter) -> "GPTBigCodeForCausalLM":
+    """Load a model on the CPU in the widest type of its weights: mapped, so that it needs no room.
+
+    Those in int8 storage become float32, the type of their factors.
+
+    Raises:
+        ModelError: as for ``model.checkpoint.load_model``.
+    """
+    from bigcode_cli.model.checkpoint import load_model
+    from bigcode_cli.model.stored import read_stored
+
+    dtypes = {stored.read().dtype for stored in read_stored(folder.path).values()}
+    if not dtypes:
+        raise ModelIncompleteError(f"the weights of {folder.name} hold no tensor")
+    floats = [dtype for dtype in dtypes if dtype.is_floating_point]
+    return load_model(
+        folder.path,
+        device="cpu",
+        dtype=max(floats or dtypes, key=lambda dtype: dtype.itemsize),
+        progress=lambda done, total: report.progress(label, done, total, "B"),
+    )
