@@ -96,7 +96,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog='\b\nbigcode generate "def foo():"\nbigcode COMMAND --help',
+    epilog='\b\nExamples:\n  bigcode generate "def foo():"\n  bigcode generate --help',
 )
 def bigcode(
     context: typer.Context,

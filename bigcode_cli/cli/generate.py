@@ -17,14 +17,12 @@ from bigcode_cli.cli.answers import (
     output_label,
     stats_lines,
 )
+from bigcode_cli.cli.help import INPUT, OUTPUT, SAMPLING
 from bigcode_cli.cli.inputs import BadRecord, check_encoding, read_records, read_text
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.output import open_answer
 from bigcode_cli.cli.params import (
-    INPUT,
-    OUTPUT,
     SAMPLES_TEMPERATURE,
-    SAMPLING,
     Encoding,
     InputFile,
     ModelFlags,

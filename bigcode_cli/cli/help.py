@@ -15,8 +15,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bigcode_cli.cli.render import wants_colour
+from bigcode_cli.errors import UsageError
 
 HELP_NAMES = ["-h", "--help"]
+
+INPUT, SAMPLING, STOPPING = "Input", "Sampling", "Stopping"
+OUTPUT, MODEL = "Output", "Model"
+PANELS = (INPUT, SAMPLING, STOPPING, OUTPUT, MODEL)
+"""The sections of a help page, in order; a command's own sections come before them."""
 
 
 class Formatter(Protocol):
@@ -43,7 +49,16 @@ class Command(TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """The whole page, with its headings in bold on a terminal."""
-        return highlight(super().get_help(ctx))
+        return highlight(super().get_help(ctx), ctx)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a value that it refuses is traced to where it was set."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if error.hint is None and (origin := _origin(ctx, error.message)):
+                raise UsageError(error.message, f"it is set by {origin}") from error
+            raise
 
 
 class Group(TyperGroup):
@@ -54,9 +69,16 @@ class Group(TyperGroup):
         self.format_commands(ctx, formatter)
         write_sections(self, ctx, formatter)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with its whole first sentence."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, first_sentence(c.help)) for name, c in commands if c and not c.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
     def get_help(self, ctx: Any) -> str:
         """The whole page, with its headings in bold on a terminal."""
-        return highlight(super().get_help(ctx))
+        return highlight(super().get_help(ctx), ctx)
 
 
 def dress(app: typer.Typer) -> typer.Typer:
@@ -83,11 +105,18 @@ def write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Form
             record = (usage_piece(param).strip("[]"), record[1])
         title = getattr(param, "rich_help_panel", None) or f"{param.param_type_name.title()}s"
         sections.setdefault(title, []).append(record)
-    if "Options" in sections:
-        sections["Options"] = sections.pop("Options")  # what belongs to no section comes last
-    for title, rows in sections.items():
-        with formatter.section(title):
-            formatter.write_dl(rows)
+    last = [*PANELS, "Options"]
+    for title in [*(title for title in sections if title not in last), *last]:
+        if title in sections:
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+def first_sentence(text: str | None) -> str:
+    """The first sentence of a help text, on one line."""
+    paragraph = " ".join((text or "").split("\n\n")[0].split())
+    sentence, dot, _ = paragraph.partition(". ")
+    return sentence + dot.strip()
 
 
 def usage_piece(argument: Any) -> str:
@@ -96,9 +125,24 @@ def usage_piece(argument: Any) -> str:
     return name if argument.required else f"[{name}]"
 
 
-def highlight(page: str) -> str:
+def _origin(ctx: Any, message: str) -> str | None:
+    """Where the option that a message names was set, if not on the command line."""
+    named = re.match(r"--[a-z-]+", message)
+    for param in ctx.command.params:
+        if named and named[0] in param.opts:
+            match ctx.get_parameter_source(param.name).name:
+                case "ENVIRONMENT":
+                    return f"the environment: {param.envvar}"
+                case "DEFAULT_MAP":
+                    path = ctx.command_path.split()[1:]
+                    file = ctx.obj.origin(tuple(path), param.name)
+                    return str(file.path) if file else None
+    return None
+
+
+def highlight(page: str, ctx: Any) -> str:
     """Headings in bold where stdout takes colour."""
-    if not wants_colour(sys.stdout):
+    if ctx.color is False or not wants_colour(sys.stdout):
         return page
     return re.sub(
         r"^(Usage|[A-Z][\w ]*)(?=:)(?=:\s*$|: bigcode)",

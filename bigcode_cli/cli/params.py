@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from bigcode_cli.cli.help import INPUT, MODEL, OUTPUT, SAMPLING, STOPPING
 from bigcode_cli.records import (
     Attention,
     BackendName,
@@ -24,9 +25,6 @@ from bigcode_cli.records import (
     StopAt,
     StopOptions,
 )
-
-INPUT, SAMPLING, STOPPING = "Input", "Sampling", "Stopping"
-OUTPUT, MODEL = "Output", "Model"
 
 SAMPLES_TEMPERATURE = 0.8
 """What several samples are drawn at where no temperature is set."""

@@ -11,7 +11,7 @@ which model answers and how, never where something is read, written or sent.
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +95,7 @@ class Settings:
                 elif (name := _plain(key)) not in SHARED_KEYS:
                     raise UsageError(
                         f"{file.where(key)}: unknown key {key!r}",
-                        f"outside a table: {', '.join(sorted(SHARED_KEYS))}",
+                        _suggest(name, SHARED_KEYS),
                     )
                 else:
                     _check_allowed(file, (), key, name)
@@ -123,7 +123,7 @@ class Settings:
                 if name not in known:
                     raise UsageError(
                         f"{file.where(key, table)}: {' '.join(table)} has no setting {key!r}",
-                        f"its settings: {', '.join(sorted(known)) or 'none'}",
+                        _suggest(name, known),
                     )
                 _check_allowed(file, table, key, name)
                 values[name] = _checked(file, table, key, value, known[name])
@@ -189,6 +189,14 @@ def _read(path: Path, scope: Literal["project", "user"]) -> SettingsFile:
         raise UsageError(f"{path} is not TOML: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    if close := get_close_matches(name, list(known), n=1):
+        return f"did you mean {close[0]}?"
+    return f"known here: {', '.join(sorted(known)) or 'none'}"
 
 
 def _plain(key: str) -> str:

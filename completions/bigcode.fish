@@ -1,0 +1,1 @@
+complete --command bigcode --no-files --arguments "(env _BIGCODE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) bigcode)" --condition "env _BIGCODE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) bigcode"
