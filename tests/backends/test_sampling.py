@@ -52,7 +52,7 @@ def options_strategy() -> st.SearchStrategy[SamplingOptions]:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(options_strategy(), min_size=1, max_size=4), st.integers(0, 2**31))
 def test_filtered_probabilities_equal_brute_force(
     options: list[SamplingOptions], seed: int
@@ -99,7 +99,7 @@ def test_penalty_is_applied_to_seen_tokens_before_the_temperature() -> None:
     assert penalised(logits, seen, torch.tensor([[2.0]])).tolist() == [[1.0, -4.0, 1.0]]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=9), st.floats(0, 1, exclude_max=True))
 def test_draw_inverts_the_cumulative_distribution(weights: list[int], uniform: float) -> None:
     if not any(weights):
