@@ -6,7 +6,7 @@ seed, the epoch and the block's number, so any place in the stream can be gone t
 
 import mmap
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -123,7 +123,7 @@ def _make(task: tuple[int, int]) -> "array[int]":
 
 def batches(
     options: FeedOptions, place: Place, *, batch: int, workers: int = 0
-) -> Iterator[tuple["array[int]", Place]]:
+) -> Generator[tuple["array[int]", Place]]:
     """Endless batches of ``batch`` windows ``(batch, n_positions + 1)``, flat, from ``place`` on.
 
     Each comes with the place that follows it. A batch may hold the end of one epoch and the

@@ -89,7 +89,7 @@ def parses(text: str) -> bool:
 
 def fingerprint(text: str) -> bytes:
     """Equal for texts that differ in white space and blank lines alone."""
-    words = "\n".join(" ".join(line.split()) for line in text.splitlines() if not line.isspace())
+    words = "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
     return hashlib.blake2b(words.strip().encode(), digest_size=16).digest()
 
 

@@ -25,7 +25,7 @@ from bigcode_cli.training.corpus import Corpus, build_corpus
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
 from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
 from bigcode_cli.training.recipe import Recipe
-from bigcode_cli.training.validation import load_held_out
+from bigcode_cli.training.validation import HeldOut, load_held_out
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 ROOM = 40
@@ -80,10 +80,9 @@ def train_lm(
     corpus = Corpus.open(out) if request.resume else _prepare(request, report)
     torch.manual_seed(request.seed)
     model = _model(request, device)
-    held_out = ()
+    held_out: list[HeldOut] = []
     if request.validate is not None:
-        tokenizer = Tokenizer.load(out)
-        held_out = tuple(load_held_out(request.validate, tokenizer, recipe.model.n_positions))
+        held_out = load_held_out(request.validate, Tokenizer.load(out), recipe.model.n_positions)
     vocabulary = load_vocabulary(out)
     feed = FeedOptions(
         corpus=corpus.folder,
@@ -99,7 +98,7 @@ def train_lm(
         pause_at=None if pause is None else request.started + 60 * pause,
         workers=request.workers,
         compiled=device.type == "cuda",
-        held_out=held_out,
+        held_out=tuple(held_out),
         eos_id=vocabulary.eos_id,
         pad_id=vocabulary.pad_id,
         fingerprint=_fingerprint(request),
@@ -200,9 +199,12 @@ def _shape(config: GPTBigCodeConfig) -> tuple[object, ...]:
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(chosen if name == "auto" else name)
+    if device.type == "cuda":
+        # cuDNN's attention is not made for keys that all heads share by a stride of 0.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    return device
 
 
 def _fingerprint(request: TrainRequest) -> str:

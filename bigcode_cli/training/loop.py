@@ -9,7 +9,7 @@ import math
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -207,7 +207,7 @@ class Trainer:
             return "interrupted"
         return "paused" if pause is not None and self.options.clock() >= pause else None
 
-    def _step(self, stream: "Iterator[tuple[array[int], Place]]") -> None:
+    def _step(self, stream: "Generator[tuple[array[int], Place]]") -> None:
         """One optimizer step on the next batch."""
         settings, progress = self.settings, self.progress
         factor = rate_factor(self.position(), settings.warm_up)
@@ -215,9 +215,9 @@ class Trainer:
         inputs, targets, count = self._to_device(flat)
         size = settings.windows_per_pass
         total = torch.zeros((), device=self.device)
-        for some, wanted in zip(inputs.split(size), targets.split(size), strict=True):
+        for some, wanted in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
             loss = self.loss(self.model, some, wanted) / count
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         for optimizer in self.optimizers:

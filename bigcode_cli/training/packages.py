@@ -2,8 +2,8 @@
 
 Three layouts are known: installed packages (``NAME.dist-info`` beside the code), one package (the
 folder itself holds a licence file or a ``SOURCE.json``), and a folder of such packages.
-``SOURCE.json`` holds ``name``, ``licence`` (or ``license``; an SPDX expression) and ``commit`` or
-``version``; the sources may lie in a folder ``files`` beside it.
+``SOURCE.json`` holds ``name`` (or ``repository``), ``licence`` (or ``license``; an SPDX expression)
+and ``version`` (or ``commit``).
 """
 
 import csv
@@ -110,15 +110,14 @@ def _folder(folder: Path) -> Package:
             raise InputError(f"{description} is not JSON: {error}") from None
     said = str(facts.get("licence") or facts.get("license") or "")
     licence = licences.from_field(said) if said else _licence_of_files(folder)
-    root = folder / "files" if (folder / "files").is_dir() else folder
     files = sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
         if path.is_file() and not path.is_symlink()
     )
-    name = str(facts.get("name") or facts.get("repo") or folder.name)
+    name = str(facts.get("name") or facts.get("repository") or folder.name)
     version = str(facts.get("version") or facts.get("commit") or "")
-    return Package(name, version, licence, root, tuple(files))
+    return Package(name, version, licence, folder, tuple(files))
 
 
 def _licence_files(folder: Path) -> Iterator[Path]:
