@@ -116,7 +116,7 @@ def _check_names(
     missing = [name for name in shapes if name not in stored]
     if missing:
         raise ModelIncompleteError(f"{folder}: {_listed(missing)} missing from the weights")
-    scales = {name + SCALE_SUFFIX for name in shapes}
+    scales = {name + SCALE_SUFFIX for name in shapes if stored[name].quantized}
     surplus = [name for name in stored if name not in shapes and name not in scales | {LM_HEAD}]
     if surplus:
         raise ModelUnsupportedError(f"{folder}: GPTBigCode has no {_listed(surplus)}")
@@ -148,7 +148,7 @@ class _Reader:
         if name == WTE and self.model.config.tie_word_embeddings:
             names.append(LM_HEAD)
         raw = self.stored[name].read()
-        scale = self._scale(name) if raw.dtype == torch.int8 else None
+        scale = self._scale(name) if self.stored[name].quantized else None
         if self.quantize == "none" or not is_quantized(name):
             parameter = nn.Parameter(self._dense(name, raw, scale, self.dtype))
             for place in names:
@@ -181,7 +181,7 @@ class _Reader:
         elif raw.is_floating_point():
             numbers = raw.to(self.device, dtype)
         else:
-            raise ModelUnsupportedError(f"{name} holds {raw.dtype}, which is no type of weights")
+            raise ModelUnsupportedError(f"{name} is of type {raw.dtype}, which no weights have")
         if not is_finite(numbers):
             if scale is None and not is_finite(raw):
                 raise ModelCorruptError(f"{name} holds NaN or infinity", "download the model again")

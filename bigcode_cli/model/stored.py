@@ -29,10 +29,16 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One tensor of a checkpoint: its shape now, its numbers when asked for."""
+    """One tensor of a checkpoint: what it is now, its numbers when asked for.
+
+    Attributes:
+        size: bytes.
+        quantized: int8 codes, whose factors are another tensor.
+    """
 
     shape: tuple[int, ...]
     size: int
+    quantized: bool
     read: Callable[[], Tensor]
 
 
@@ -51,7 +57,12 @@ def read_stored(folder: Path) -> dict[str, Stored]:
     else:
         in_order = sorted(index.entries.items(), key=lambda item: (item[1].file, item[1].start))
         found = {
-            name: Stored(entry.shape, entry.stop - entry.start, partial(map_tensor, entry))
+            name: Stored(
+                entry.shape,
+                entry.stop - entry.start,
+                entry.dtype == "I8",
+                partial(map_tensor, name, entry),
+            )
             for name, entry in in_order
         }
     bare = "wte.weight" in found
@@ -63,7 +74,7 @@ def read_stored(folder: Path) -> dict[str, Stored]:
     }
 
 
-def map_tensor(entry: TensorEntry) -> Tensor:
+def map_tensor(name: str, entry: TensorEntry) -> Tensor:
     """The tensor's bytes, mapped from its file; writing to it leaves the file as it is.
 
     Raises:
@@ -71,7 +82,7 @@ def map_tensor(entry: TensorEntry) -> Tensor:
         ModelUnsupportedError: the tensor is of a type that no weights have.
     """
     if entry.dtype not in _DTYPES:
-        raise ModelUnsupportedError(f"{entry.file} holds weights of type {entry.dtype}")
+        raise ModelUnsupportedError(f"{name} is of type {entry.dtype}, which no weights have")
     dtype = _DTYPES[entry.dtype]
     if entry.start == entry.stop:
         return torch.empty(entry.shape, dtype=dtype)
@@ -107,4 +118,5 @@ def _read_bin(path: Path) -> Iterator[tuple[str, Stored]]:
             raise ModelCorruptError(f"{path}: {name!r:.100} is no named tensor")
         if value.layout != torch.strided or value.device.type != "cpu":
             raise ModelCorruptError(f"{path}: tensor {name!r:.100} is not a plain dense tensor")
-        yield name, Stored(tuple(value.shape), value.nbytes, value.detach)
+        quantized = value.dtype == torch.int8
+        yield name, Stored(tuple(value.shape), value.nbytes, quantized, value.detach)

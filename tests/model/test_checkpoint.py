@@ -1,0 +1,419 @@
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bigcode_cli.errors import (
+    ModelCorruptError,
+    ModelError,
+    ModelIncompleteError,
+    ModelUnsupportedError,
+    OutputError,
+    UsageError,
+)
+from bigcode_cli.model.checkpoint import Storage, load_model, save_model
+from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.quantize import QuantizedEmbedding, QuantizedLinear
+from bigcode_cli.records import Quantize
+from tests.model.models import random_ids, relative_difference, small_config, wide_model
+
+State = dict[str, Tensor]
+
+
+def load(
+    folder: Path, dtype: torch.dtype = torch.float32, quantize: Quantize = "none"
+) -> GPTBigCodeForCausalLM:
+    return load_model(folder, device="cpu", dtype=dtype, quantize=quantize)
+
+
+def write_folder(folder: Path, config: GPTBigCodeConfig, state: State) -> Path:
+    """A folder as somebody else might have written it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def state_of(config: GPTBigCodeConfig) -> State:
+    state = wide_model(config).state_dict()
+    if config.tie_word_embeddings:
+        del state["lm_head.weight"]
+    return dict(state)
+
+
+def assert_same(model: GPTBigCodeForCausalLM, expected: GPTBigCodeForCausalLM) -> None:
+    """Bit for bit."""
+    left, right = model.state_dict(), expected.state_dict()
+    assert set(left) == set(right)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert not model.training
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("multi_query", [True, False])
+@pytest.mark.parametrize("shard_bytes", [10**9, 10_000])
+def test_a_saved_model_loads_bit_for_bit(
+    tmp_path: Path, shard_bytes: int, *, multi_query: bool, tied: bool
+) -> None:
+    config = small_config(multi_query=multi_query, tie_word_embeddings=tied, extra={"x": 1})
+    model = wide_model(config)
+    save_model(model, config, tmp_path, "float32", shard_bytes)
+    loaded = load(tmp_path)
+    assert_same(loaded, model)
+    assert loaded.config.tie_word_embeddings is tied
+    assert (loaded.lm_head.weight is loaded.transformer.wte.weight) is tied
+    assert loaded.config.extra["architectures"] == ["GPTBigCodeForCausalLM"]
+    assert loaded.config.extra["x"] == 1
+    ids = random_ids(config, 2, 12)
+    assert torch.equal(loaded(ids), model(ids))
+
+
+def test_bfloat16_storage_rounds_once(tmp_path: Path) -> None:
+    config = small_config()
+    model = wide_model(config)
+    save_model(model, config, tmp_path, "bfloat16")
+    assert_same(load(tmp_path, torch.bfloat16), model.to(torch.bfloat16))
+    assert_same(load(tmp_path, torch.float32), model.float())
+
+
+def test_a_state_dict_saves_like_its_model(tmp_path: Path) -> None:
+    config = small_config()
+    model = wide_model(config)
+    save_model(model, config, tmp_path / "model", "float32")
+    save_model(model.state_dict(), config, tmp_path / "state", "float32")
+    for name in ("model.safetensors", "config.json"):
+        saved = (tmp_path / "model" / name).read_bytes()
+        assert (tmp_path / "state" / name).read_bytes() == saved
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_bin_files_load_bit_for_bit(tmp_path: Path, shards: int) -> None:
+    config = small_config()
+    model = wide_model(config)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    state = model.state_dict()
+    if shards == 1:
+        torch.save(state, tmp_path / "pytorch_model.bin")
+    else:
+        names = [f"pytorch_model-{at}.bin" for at in range(shards)]
+        weight_map = {name: names[at % shards] for at, name in enumerate(state)}
+        for file in names:
+            part = {name: state[name].clone() for name in state if weight_map[name] == file}
+            torch.save(part, tmp_path / file)
+        index = json.dumps({"metadata": {}, "weight_map": weight_map})
+        (tmp_path / "pytorch_model.bin.index.json").write_text(index)
+    loaded = load(tmp_path)
+    assert_same(loaded, model)
+    assert loaded.lm_head.weight is loaded.transformer.wte.weight
+
+
+def test_the_bare_transformer_loads_too(tmp_path: Path) -> None:
+    config = small_config()
+    bare = {name.removeprefix("transformer."): value for name, value in state_of(config).items()}
+    assert_same(load(write_folder(tmp_path, config, bare)), wide_model(config))
+
+
+def test_a_stored_head_is_used_whatever_the_configuration_says(tmp_path: Path) -> None:
+    config = small_config(tie_word_embeddings=False)
+    state = state_of(config)
+    tied = replace(config, tie_word_embeddings=True)
+    loaded = load(write_folder(tmp_path / "own", tied, state))
+    assert torch.equal(loaded.lm_head.weight, state["lm_head.weight"])
+    assert not loaded.config.tie_word_embeddings
+    state["lm_head.weight"] = state["transformer.wte.weight"].clone()
+    loaded = load(write_folder(tmp_path / "same", config, state))
+    assert loaded.lm_head.weight is loaded.transformer.wte.weight
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
+def test_vocabulary_rows_are_those_of_the_tensor(tmp_path: Path, quantize: Quantize) -> None:
+    config = small_config(vocab_size=61)
+    wrong = replace(config, vocab_size=50)
+    loaded = load(write_folder(tmp_path, wrong, state_of(config)), quantize=quantize)
+    assert loaded.config.vocab_size == 61
+    assert loaded(random_ids(config, 1, 4)).shape == (1, 4, 61)
+
+
+def drop(state: State) -> None:
+    del state["transformer.h.1.mlp.c_fc.bias"]
+
+
+def drop_embedding(state: State) -> None:
+    del state["transformer.wte.weight"]
+
+
+def add(state: State) -> None:
+    state["transformer.h.1.attn.q_attn.weight"] = torch.zeros(2, 2)
+
+
+def add_layer(state: State) -> None:
+    state["transformer.h.3.ln_1.weight"] = torch.zeros(32)
+
+
+def add_scale(state: State) -> None:
+    state["transformer.ln_f.weight_scale"] = torch.zeros(32)
+
+
+def shorten(state: State) -> None:
+    state["transformer.wpe.weight"] = torch.zeros(47, 32)
+
+
+def transpose(state: State) -> None:
+    name = "transformer.h.0.mlp.c_fc.weight"
+    state[name] = state[name].T.contiguous()
+
+
+def flatten_embedding(state: State) -> None:
+    state["transformer.wte.weight"] = state["transformer.wte.weight"].flatten()
+
+
+def break_head(state: State) -> None:
+    state["lm_head.weight"] = torch.ones(60, 32)
+
+
+def put_nan(state: State) -> None:
+    state["transformer.h.2.attn.c_attn.weight"][3, 4] = torch.nan
+
+
+def put_infinity(state: State) -> None:
+    state["transformer.ln_f.bias"][0] = -torch.inf
+
+
+def count(state: State) -> None:
+    name = "transformer.h.0.mlp.c_fc.bias"
+    state[name] = torch.zeros(state[name].shape, dtype=torch.int32)
+
+
+def forget_scale(state: State) -> None:
+    name = "transformer.h.0.mlp.c_fc.weight"
+    state[name] = torch.zeros(state[name].shape, dtype=torch.int8)
+
+
+def misshape_scale(state: State) -> None:
+    forget_scale(state)
+    state["transformer.h.0.mlp.c_fc.weight_scale"] = torch.ones(5)
+
+
+def spoil_scale(state: State) -> None:
+    forget_scale(state)
+    scale = torch.ones(128)
+    scale[7] = torch.nan
+    state["transformer.h.0.mlp.c_fc.weight_scale"] = scale
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
+@pytest.mark.parametrize(
+    ("damage", "error", "named"),
+    [
+        (drop, ModelIncompleteError, "transformer.h.1.mlp.c_fc.bias missing"),
+        (drop_embedding, ModelIncompleteError, "transformer.wte.weight missing"),
+        (add, ModelUnsupportedError, "transformer.h.1.attn.q_attn.weight"),
+        (add_layer, ModelUnsupportedError, "transformer.h.3.ln_1.weight"),
+        (add_scale, ModelUnsupportedError, "transformer.ln_f.weight_scale"),
+        (shorten, ModelCorruptError, "transformer.wpe.weight has shape (47, 32)"),
+        (transpose, ModelCorruptError, "transformer.h.0.mlp.c_fc.weight has shape (32, 128)"),
+        (flatten_embedding, ModelCorruptError, "transformer.wte.weight has shape (1952,)"),
+        (break_head, ModelCorruptError, "lm_head.weight has shape (60, 32)"),
+        (put_nan, ModelCorruptError, "transformer.h.2.attn.c_attn.weight holds NaN"),
+        (put_infinity, ModelCorruptError, "transformer.ln_f.bias holds NaN or infinity"),
+        (count, ModelUnsupportedError, "transformer.h.0.mlp.c_fc.bias is of type I32"),
+        (forget_scale, ModelIncompleteError, "transformer.h.0.mlp.c_fc.weight_scale is missing"),
+        (misshape_scale, ModelCorruptError, "c_fc.weight_scale has shape (5,)"),
+        (spoil_scale, ModelCorruptError, "c_fc.weight_scale holds NaN"),
+    ],
+)
+def test_a_wrong_tensor_is_named(
+    tmp_path: Path,
+    damage: Callable[[State], None],
+    error: type[ModelError],
+    named: str,
+    quantize: Quantize,
+) -> None:
+    config = small_config()
+    state = state_of(config)
+    damage(state)
+    with pytest.raises(error) as caught:
+        load(write_folder(tmp_path, config, state), quantize=quantize)
+    assert named in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_an_own_head_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    config = small_config()
+    untied = replace(config, tie_word_embeddings=False)
+    with pytest.raises(ModelIncompleteError, match=r"lm_head\.weight missing"):
+        load(write_folder(tmp_path, untied, state_of(config)))
+
+
+def test_weights_beyond_float16_are_told_from_corrupt_ones(tmp_path: Path) -> None:
+    config = small_config()
+    state = state_of(config)
+    state["transformer.ln_f.bias"][0] = 1e5
+    write_folder(tmp_path, config, state)
+    with pytest.raises(ModelUnsupportedError, match="numbers beyond float16") as caught:
+        load(tmp_path, torch.float16)
+    assert caught.value.hint == "try --dtype bfloat16 or float32"
+    load(tmp_path, torch.bfloat16)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_int8_storage_round_trips(tmp_path: Path, *, tied: bool) -> None:
+    config = small_config(tie_word_embeddings=tied)
+    model = wide_model(config)
+    save_model(model, config, tmp_path / "a", "int8", 10_000)
+    spread = load(tmp_path / "a")
+    save_model(spread, spread.config, tmp_path / "b", "int8", 10_000)
+    for path in sorted((tmp_path / "a").glob("*.safetensors")):
+        first, second = load_file(path), load_file(tmp_path / "b" / path.name)
+        assert all(torch.equal(first[n], second[n]) for n in first if not n.endswith("_scale"))
+    for name, value in model.state_dict().items():
+        step = value.abs().amax(dim=-1, keepdim=True) / 127 if value.dim() == 2 else value / 128
+        assert ((spread.state_dict()[name] - value).abs() <= step.abs() * 0.501).all(), name
+
+
+def test_int8_storage_kept_or_spread_out_gives_the_same_logits(tmp_path: Path) -> None:
+    for multi_query in (True, False):
+        config = small_config(multi_query=multi_query)
+        save_model(wide_model(config), config, tmp_path, "int8")
+        kept, spread = load(tmp_path, quantize="int8"), load(tmp_path)
+        codes = load_file(tmp_path / "model.safetensors")
+        layer = kept.get_submodule("transformer.h.0.attn.c_attn")
+        assert isinstance(layer, QuantizedLinear)
+        assert torch.equal(layer.weight, codes["transformer.h.0.attn.c_attn.weight"])
+        ids = random_ids(config, 2, 12)
+        # wpe is spread out in both; all else is multiplied by the same numbers.
+        assert relative_difference(kept(ids), spread(ids)) < 1e-6
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+@pytest.mark.parametrize(("quantize", "limit"), [("int8", 0.03), ("int4", 0.3)])
+def test_quantised_logits_are_near(
+    tmp_path: Path, storage: Storage, quantize: Quantize, limit: float
+) -> None:
+    config = small_config(n_embd=128, n_head=4)
+    model = wide_model(config)
+    save_model(model, config, tmp_path, storage)
+    loaded = load(tmp_path, quantize=quantize)
+    head, embedding = loaded.get_submodule("lm_head"), loaded.get_submodule("transformer.wte")
+    assert isinstance(head, QuantizedLinear)
+    assert isinstance(embedding, QuantizedEmbedding)
+    assert head.weight is embedding.weight
+    assert head.weight.dtype == torch.int8
+    ids = random_ids(config, 2, 20)
+    assert relative_difference(loaded(ids), model(ids)) < limit
+    half = load(tmp_path, torch.bfloat16, quantize)
+    assert half(ids).dtype == half.dtype == torch.bfloat16
+    with pytest.raises(UsageError, match="a quantised model cannot be saved"):
+        save_model(loaded, config, tmp_path / "again")
+
+
+def test_progress_ends_at_the_total(tmp_path: Path) -> None:
+    config = small_config()
+    save_model(wide_model(config), config, tmp_path, "float32", 10_000)
+    told: list[tuple[int, int]] = []
+    load_model(
+        tmp_path,
+        device="cpu",
+        dtype=torch.float32,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == sorted(told)
+    assert told[-1] == (4 * config.parameter_count(),) * 2
+
+
+def test_flash_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--attention flash needs a CUDA device"):
+        load_model(tmp_path, device="cpu", dtype=torch.float32, attention="flash")
+
+
+def test_saving_again_replaces_what_was_there(tmp_path: Path) -> None:
+    config = small_config()
+    first, second = wide_model(config, case=1), wide_model(config, case=2)
+    for model, shard_bytes in ((first, 10_000), (second, 10**9), (first, 10_000)):
+        save_model(model, config, tmp_path, "float32", shard_bytes)
+        assert_same(load(tmp_path), model)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_saved_files_have_the_permissions_of_new_files(tmp_path: Path) -> None:
+    config = small_config()
+    save_model(wide_model(config), config, tmp_path)
+    (tmp_path / "new").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_full_disk_leaves_the_old_model_as_it_was(tmp_path: Path) -> None:
+    config = small_config()
+    old = wide_model(config, case=1)
+    save_model(old, config, tmp_path, "float32")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            save_model(wide_model(config, case=2), config, tmp_path, "float32")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert_same(load(tmp_path), old)
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    config = small_config()
+    (tmp_path / "x").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_model(wide_model(config), config, tmp_path / "x")
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch
+from bigcode_cli.model.checkpoint import load_model
+
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+def load(folder, dtype, quantize):
+    return load_model(Path(folder), device="cpu", dtype=dtype, quantize=quantize)
+
+# The peak only grows: from the smallest model to the largest, each shows its own.
+kinds = [(torch.float32, "int4"), (torch.bfloat16, "none"), (torch.float32, "none")]
+for kind in kinds:
+    load(sys.argv[1], *kind)(torch.tensor([[1]]))
+before = peak()
+for kind in kinds:
+    model = load(sys.argv[2], *kind)
+    print(peak() - before)
+    del model
+"""
+
+
+def test_the_weights_are_never_in_memory_twice(tmp_path: Path) -> None:
+    """A model of some 200 MB in float32, its largest tensor 16 MB."""
+    config = small_config()
+    save_model(wide_model(config), config, tmp_path / "tiny", "float32")
+    config = small_config(n_embd=1024, n_layer=5, n_head=8)
+    save_model(GPTBigCodeForCausalLM(config), config, tmp_path / "large", "float32")
+    stored = (tmp_path / "large" / "model.safetensors").stat().st_size
+    assert stored > 190e6
+    output = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path / "tiny"), str(tmp_path / "large")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    grown = [int(line) for line in output.stdout.split()]
+    largest = 4 * 4 * 1024 * 1024
+    for share, peak in zip((0.15, 0.5, 1.0), grown, strict=True):
+        assert peak < share * stored + 5 * largest, f"{peak / 1e6:.0f} MB"
