@@ -25,7 +25,7 @@ PROGRAM = "bigcode"
 COMPLETE_VARIABLE = "_BIGCODE_COMPLETE"
 
 COMMANDS = {
-    "generate": "Complete a prompt.",
+    "generate": "Complete a prompt, and print the completion as it is decoded.",
     "models": "List, pull, show, verify, export and remove models.",
     "config": "Show the settings in force and where each comes from.",
     "train": "Train models of your own.",

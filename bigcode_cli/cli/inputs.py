@@ -95,8 +95,10 @@ def read_records(
     """
     name = "stdin" if str(file) == STDIN else str(file)
     data = read_stdin() if str(file) == STDIN else read_file(file)
+    if "\n".encode(encoding) != b"\n":  # UTF-16 and the like: a line is no run of bytes
+        data, encoding = decode(data, encoding, name).encode(), "utf-8"
     empty = True
-    for number, line in enumerate(_lines(data, encoding), start=1):
+    for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
             continue
         empty = False
@@ -167,16 +169,6 @@ def _check_argument(argument: str, what: str) -> str:
             "pass it through a file and name its encoding with --encoding",
         ) from error
     return argument
-
-
-def _lines(data: bytes, encoding: str) -> Iterator[bytes]:
-    """Lines without their ends, so that one that cannot be decoded spoils no other."""
-    newline = "\n".encode(encoding)
-    if len(newline) == 1:
-        yield from data.split(newline)
-        return
-    for line in decode(data, encoding, "the file").split("\n"):  # UTF-16 and UTF-32
-        yield line.encode(encoding)
 
 
 def _parse_record(
