@@ -1,5 +1,6 @@
 """Which files make a model folder, on the Hub and on disk."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -59,10 +60,10 @@ def missing_files(folder: Path) -> tuple[str, ...]:
         ModelCorruptError: the index of the weights cannot be read.
     """
     needed = [CONFIG_NAME, TOKENIZER_NAME]
-    entry = find_weights([name for name in WEIGHTS if (folder / name).exists()])
-    if entry is None:
-        needed.append(WEIGHTS[0])
-    elif is_index(entry):
+    # A link into a blob that is gone counts as there: it says which weights were meant.
+    entry = find_weights([name for name in WEIGHTS if os.path.lexists(folder / name)])
+    needed.append(entry or WEIGHTS[0])
+    if entry is not None and is_index(entry) and (folder / entry).is_file():
         needed.extend(read_shards(folder, entry))
     return tuple(name for name in needed if not (folder / name).is_file())
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bigcode_cli.cli import app
+from tests.cli.running import Program, command
+from tests.cli.running import environment as own_environment
 from tests.hub.contents import model_files, tiny_files, write_folder
 from tests.hub.loopback import COMMIT, LoopbackHub, Repo, use_hub
 
@@ -39,18 +40,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
 @pytest.fixture
 def run(
     hub: LoopbackHub,  # noqa: ARG001 (no command may reach the real one)
+    program: Program,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> Run:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(sys, "stdin", None)
 
     def run_models(*args: str) -> Done:
-        code = app.run(["models", *args])
-        shown = capsys.readouterr()
-        return Done(shown.out, shown.err, code)
+        result = program("models", *args)
+        return Done(result.stdout.decode(), result.stderr, result.code)
 
     return run_models
 
@@ -225,17 +223,12 @@ def test_remove_asks_or_wants_yes(hub: LoopbackHub, run: Run, tmp_path: Path) ->
 @pytest.fixture
 def environment(hub: LoopbackHub, tmp_path: Path) -> dict[str, str]:
     """For commands in a process of their own."""
-    strange = ("HF_", "HUGGING", "BIGCODE_", "TRANSFORMERS_")
-    own = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
-    return own | {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path / "hf"),
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "PYTHONWARNINGS": "error",
-        "TERM": "xterm",
-        "COLUMNS": "100",
-    }
+    return own_environment(
+        HF_ENDPOINT=hub.endpoint,
+        HF_HOME=str(tmp_path / "hf"),
+        PYTHONWARNINGS="error",
+        COLUMNS="100",
+    )
 
 
 def on_terminal(args: list[str], environment: dict[str, str], typed: bytes = b"") -> str:
@@ -243,7 +236,7 @@ def on_terminal(args: list[str], environment: dict[str, str], typed: bytes = b""
     leader, follower = pty.openpty()
     os.write(leader, typed)
     child = subprocess.Popen(
-        [sys.executable, "-m", "bigcode_cli", "models", *args],
+        command("models", *args),
         env=environment,
         stdin=follower,
         stdout=follower,
@@ -280,10 +273,10 @@ def test_a_terminal_shows_tables_and_is_asked(
 COMMANDS = ("list", "pull", "show", "verify", "export", "remove", "path")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_page_has_examples(command: str, run: Run) -> None:
-    done = run(command, "--help")
-    assert f"bigcode models {command}" in done.stdout.split("Examples:")[1]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_page_has_examples(name: str, run: Run) -> None:
+    done = run(name, "--help")
+    assert f"bigcode models {name}" in done.stdout.split("Examples:")[1]
     assert (done.stderr, done.code) == ("", 0)
 
 

@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -391,6 +393,28 @@ def test_too_small_a_disk_is_refused_before_the_weights(
     with pytest.raises(ModelTooLargeError, match=r"needs 3\.1 MB on the disk of .*, 1\.0 MB free"):
         pull(NAME, report=Silence())
     assert hub.fetched("model.safetensors") == []
+
+
+def test_a_disk_that_fills_up_is_told_and_what_came_is_kept(hub: LoopbackHub) -> None:
+    hub.repos[NAME] = Repo(tiny_files())
+
+    class Full(Silence):
+        def progress(self, label: str, done: int, total: int | None, unit: str) -> None:
+            if (label, total, unit) == ("model.safetensors", WEIGHT_BYTES, "B") and done:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ModelTooLargeError, match=r"the disk of .* is full") as caught:
+        pull(NAME, report=Full())
+    assert "HF_HOME" in str(caught.value.hint)
+    assert [path.stat().st_size > 0 for path in blobs() if path.suffix == ".incomplete"] == [True]
+
+
+def test_two_pulls_at_once_fetch_a_file_once(hub: LoopbackHub) -> None:
+    hub.repos[NAME] = Repo(tiny_files())
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: pull(NAME, report=Silence()).path, range(2)))
+    assert folders[0] == folders[1]
+    assert len(hub.fetched("model.safetensors")) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_told(
