@@ -48,6 +48,8 @@ _TEXTS = (
     ("this is free and unencumbered software", "unlicense"),
     ("this software is provided 'as-is', without any express or implied warranty", "zlib"),
 )
+_PYTHON = "a. history of the software python was created in the early 1990s by guido van rossum"
+"""Python's own licence, which names the GPL to say that it is compatible with it."""
 _DEMANDING_TEXTS = (
     "gnu general public license",
     "gnu lesser general public license",
@@ -125,6 +127,8 @@ def from_text(text: str) -> str | None:
     words = " ".join(re.sub(r"[^\w\s'.,/-]", " ", text.lower()).split()).replace(
         "license, version", "license version"
     )
+    if words.startswith(_PYTHON):
+        return "psf"
     if any(phrase in words for phrase in _DEMANDING_TEXTS):
         return None
     return next((name for phrase, name in _TEXTS if phrase in words), None)

@@ -186,9 +186,10 @@ def _model(request: TrainRequest, device: torch.device) -> GPTBigCodeForCausalLM
             f"{request.init} has another shape than the recipe's model",
             "give the recipe the model's own configuration",
         )
-    model = load_model(request.init, device=device, dtype=torch.float32)
-    model.requires_grad_(True)
-    return model
+    model = GPTBigCodeForCausalLM(config)
+    # Copied: what was loaded may lie in the file itself.
+    model.load_state_dict(load_model(request.init, device="cpu", dtype=torch.float32).state_dict())
+    return model.to(device)
 
 
 def _shape(config: GPTBigCodeConfig) -> tuple[object, ...]:

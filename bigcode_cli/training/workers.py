@@ -1,5 +1,6 @@
 """An ordered map over worker processes that stays a bounded distance ahead of its reader."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -56,6 +57,8 @@ def _start_worker(setup: Callable[..., None], setup_args: tuple[Any, ...]) -> No
     # Ctrl-C reaches the whole process group; the reader alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # Tasks leave no cycles behind, and looking for them costs a quarter of the time.
+    gc.disable()
     setup(*setup_args)
 
 

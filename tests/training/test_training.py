@@ -103,7 +103,7 @@ def test_the_exported_folders_load(recipe_file: Path, data: Path, tmp_path: Path
         assert model.config.eos_token_id == Tokenizer.load(folder).eos_id
     again = replace(
         make_request(recipe_file, data, tmp_path / "next", steps=1),
-        init=request.out / "model-bfloat16",
+        init=request.out / "model",
     )
     _, lines = run(again)
     assert lines[-1]["step"] == 1
@@ -147,8 +147,8 @@ def test_an_interrupt_saves_and_a_clocked_plan_ends(
     ending = train_lm(request, report=Silence(), observer=unseen, should_stop=lambda: True)
     assert ending == "interrupted"
     assert not (request.out / "model").exists()
-    ending, lines = run(replace(request, resume=True))
-    assert ending == "finished"
+    resumed, lines = run(replace(request, resume=True))
+    assert resumed == "finished"
     assert lines[-1]["position"] >= 1
 
 
