@@ -182,15 +182,32 @@ class GPTBigCodeConfig:
         """Width of all keys (or all values) of one position."""
         return self.kv_heads * self.head_dim
 
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of a checkpoint, in the model's order; ``lm_head`` only if it is its own."""
+        width, inner = self.n_embd, self.inner_dim
+        shapes: dict[str, tuple[int, ...]] = {
+            "transformer.wte.weight": (self.vocab_size, width),
+            "transformer.wpe.weight": (self.n_positions, width),
+        }
+        layer: dict[str, tuple[int, ...]] = {
+            "ln_1": (width,),
+            "attn.c_attn": (width + 2 * self.kv_dim, width),
+            "attn.c_proj": (width, width),
+            "ln_2": (width,),
+            "mlp.c_fc": (inner, width),
+            "mlp.c_proj": (width, inner),
+        }
+        modules = {f"h.{at}.{name}": layer[name] for at in range(self.n_layer) for name in layer}
+        for name, shape in {**modules, "ln_f": (width,)}.items():
+            shapes[f"transformer.{name}.weight"] = shape
+            shapes[f"transformer.{name}.bias"] = shape[:1]
+        if not self.tie_word_embeddings:
+            shapes["lm_head.weight"] = (self.vocab_size, width)
+        return shapes
+
     def parameter_count(self) -> int:
         """How many numbers the model holds, a tied ``lm_head`` counted once."""
-        width, inner = self.n_embd, self.inner_dim
-        qkv = width + 2 * self.kv_dim
-        attention = (width + 1) * qkv + (width + 1) * width
-        feed_forward = (width + 1) * inner + (inner + 1) * width
-        embeddings = (self.vocab_size + self.n_positions) * width
-        head = 0 if self.tie_word_embeddings else self.vocab_size * width
-        return embeddings + self.n_layer * (attention + feed_forward + 4 * width) + 2 * width + head
+        return sum(math.prod(shape) for shape in self.tensor_shapes().values())
 
 
 def _check_model_type(values: Mapping[str, Any]) -> None:

@@ -47,6 +47,20 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Linear(nn.Linear):
+    """A linear layer whose weights the model draws, or a checkpoint brings."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: on the meta device alone it would cost two seconds of imports."""
+
+
+class Embedding(nn.Embedding):
+    """An embedding whose weights the model draws, or a checkpoint brings."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing, as ``Linear``."""
+
+
 class GPTBigCodeAttention(nn.Module):
     """Causal self-attention of layer ``layer`` (from 0)."""
 
@@ -63,8 +77,8 @@ class GPTBigCodeAttention(nn.Module):
             layer_factor=layer + 1.0 if config.scale_attention_softmax_in_fp32 else 1.0,
         )
         self.dropout = config.attn_pdrop
-        self.c_attn = nn.Linear(config.n_embd, config.n_embd + 2 * config.kv_dim)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.c_attn = Linear(config.n_embd, config.n_embd + 2 * config.kv_dim)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
     def split(self, projected: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,8 +120,8 @@ class GPTBigCodeMLP(nn.Module):
 
     def __init__(self, config: GPTBigCodeConfig) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, config.inner_dim)
-        self.c_proj = nn.Linear(config.inner_dim, config.n_embd)
+        self.c_fc = Linear(config.n_embd, config.inner_dim)
+        self.c_proj = Linear(config.inner_dim, config.n_embd)
         self.activation = ACTIVATION_FUNCTIONS[config.activation_function]
         self.dropout = nn.Dropout(config.resid_pdrop)
 
@@ -138,8 +152,8 @@ class GPTBigCodeModel(nn.Module):
     def __init__(self, config: GPTBigCodeConfig, attention: str = "sdpa") -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.wte = Embedding(config.vocab_size, config.n_embd)
+        self.wpe = Embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(
             GPTBigCodeBlock(config, layer, attention) for layer in range(config.n_layer)
@@ -206,10 +220,11 @@ class GPTBigCodeForCausalLM(nn.Module):
             raise UsageError(f"unknown attention {attention!r}", f"use {', '.join(ATTENTION)}")
         self.config = config
         self.transformer = GPTBigCodeModel(config, attention)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.transformer.wte.weight
-        self.initialise()
+        if not self.lm_head.weight.is_meta:
+            self.initialise()
 
     @property
     def dtype(self) -> torch.dtype:

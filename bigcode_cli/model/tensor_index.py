@@ -95,15 +95,14 @@ class TensorIndex:
         Raises:
             ModelError: a ``bin`` folder has no usable ``config.json`` to count from.
         """
-        item = _FLOAT_BYTES[dtype]
         if self.kind == "bin":
-            count = GPTBigCodeConfig.from_file(self.folder).parameter_count()
-            return math.ceil(count * {"none": item, "int8": 1.02, "int4": 0.6}[quantize])
-        return sum(
-            _loaded_bytes(name, entry.shape, item, quantize)
-            for name, entry in self.entries.items()
-            if not self.is_scale(name)
-        )
+            shapes = GPTBigCodeConfig.from_file(self.folder).tensor_shapes()
+        else:
+            shapes = {
+                name: entry.shape for name, entry in self.entries.items() if not self.is_scale(name)
+            }
+        item = _FLOAT_BYTES[dtype]
+        return sum(_loaded_bytes(name, shape, item, quantize) for name, shape in shapes.items())
 
     def is_scale(self, name: str) -> bool:
         """Whether ``name`` holds the factors of an int8 tensor."""

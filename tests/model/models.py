@@ -9,6 +9,9 @@ from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from tests.model.golden_cases import draw_weights
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+"""Where the laws of this room are tested: everything that this machine has."""
+
 
 def small_config(**changes: object) -> GPTBigCodeConfig:
     sizes: dict[str, Any] = {
@@ -25,13 +28,13 @@ def small_config(**changes: object) -> GPTBigCodeConfig:
 
 
 def wide_model(
-    config: GPTBigCodeConfig, attention: str = "sdpa", case: int = 0
+    config: GPTBigCodeConfig, attention: str = "sdpa", case: int = 0, device: str = "cpu"
 ) -> GPTBigCodeForCausalLM:
     """A model whose every parameter matters, in evaluation mode."""
     model = GPTBigCodeForCausalLM(config, attention)
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
     model.load_state_dict(draw_weights(case, shapes), strict=False)
-    return model.eval()
+    return model.eval().to(device)
 
 
 def random_ids(config: GPTBigCodeConfig, batch: int, time: int, seed: int = 0) -> Tensor:
@@ -41,5 +44,6 @@ def random_ids(config: GPTBigCodeConfig, batch: int, time: int, seed: int = 0) -
 
 def relative_difference(actual: Tensor, expected: Tensor) -> float:
     """Largest difference over the largest magnitude; infinite where a number is none."""
+    actual = actual.cpu()
     difference = ((actual - expected).abs().max() / expected.abs().max()).item()
     return difference if difference == difference else float("inf")

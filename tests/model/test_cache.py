@@ -10,21 +10,26 @@ from bigcode_cli.errors import UsageError
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
-from tests.model.models import random_ids, relative_difference, small_config, wide_model
+from tests.model.golden import unsynchronised
+from tests.model.models import DEVICES, random_ids, relative_difference, small_config, wide_model
 
 CAPACITY = 40
 
 
-def new_cache(config: GPTBigCodeConfig, batch: int, capacity: int = CAPACITY) -> KVCache:
-    return KVCache.allocate(config, batch, capacity, dtype=torch.float32, device="cpu")
+def new_cache(
+    config: GPTBigCodeConfig, batch: int, capacity: int = CAPACITY, device: str = "cpu"
+) -> KVCache:
+    return KVCache.allocate(config, batch, capacity, dtype=torch.float32, device=device)
 
 
 def feed(model: GPTBigCodeForCausalLM, cache: KVCache, rows: list[list[int]]) -> list[Tensor]:
     """Feed each row its new tokens, padded on the right; the logits of the real ones."""
     time = max(len(row) for row in rows)
     padded = torch.tensor([row + [7] * (time - len(row)) for row in rows])
-    logits = model(padded, past_key_values=cache)
-    cache.advance([len(row) for row in rows])
+    padded = padded.to(cache.storage.device)
+    with unsynchronised(padded.device):
+        logits = model(padded, past_key_values=cache)
+        cache.advance([len(row) for row in rows])
     return [logits[at, : len(row)] for at, row in enumerate(rows)]
 
 
@@ -59,15 +64,20 @@ pieces = st.lists(
 
 
 @settings(deadline=None, max_examples=40)
-@given(pieces=pieces, multi_query=st.booleans(), attention=st.sampled_from(["eager", "sdpa"]))
+@given(
+    pieces=pieces,
+    multi_query=st.booleans(),
+    attention=st.sampled_from(["eager", "sdpa"]),
+    device=st.sampled_from(DEVICES),
+)
 @torch.no_grad()
 def test_chunks_of_any_lengths_equal_full_forward(
-    pieces: list[list[int]], attention: str, *, multi_query: bool
+    pieces: list[list[int]], attention: str, device: str, *, multi_query: bool
 ) -> None:
     config = small_config(multi_query=multi_query, n_layer=2)
-    model = wide_model(config, attention)
+    model = wide_model(config, attention, device=device)
     ids = random_ids(config, 3, 36).tolist()
-    cache = new_cache(config, 3, 48)
+    cache = new_cache(config, 3, 48, device)
     seen: list[list[Tensor]] = [[], [], []]
     for counts in pieces:
         chunk = [ids[row][cache.lengths[row] :][: counts[row]] for row in range(3)]
@@ -76,7 +86,7 @@ def test_chunks_of_any_lengths_equal_full_forward(
     for row in range(3):
         length = cache.lengths[row]
         if length:
-            full = model(torch.tensor([ids[row][:length]]))[0]
+            full = model(torch.tensor([ids[row][:length]], device=device))[0].cpu()
             assert relative_difference(torch.cat(seen[row]), full) < 1e-5
 
 

