@@ -189,7 +189,7 @@ def test_full_disk_behind_stdout_is_one_line(args: list[str]) -> None:
         assert os.name == "nt"
         return
     with Path("/dev/full").open("wb") as full:
-        done = run_process(args, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        done = run_process(args, stdout=full)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
     assert b"No space left on device" in done.stderr

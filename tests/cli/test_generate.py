@@ -1,5 +1,7 @@
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +10,16 @@ import pytest
 from bigcode_cli.engine.session import Session
 from bigcode_cli.records import Completion, GenerateRequest, SamplingOptions, StopOptions
 from tests.cli.conftest import N_POSITIONS
-from tests.cli.running import Program
+from tests.cli.running import Program, Result
 
 PROMPT = "def foo():"
+Generate = Callable[..., Result]
 PROMPTS = ("def foo():", "x", "class A:\n    def")
 
 
-def complete(session: Session, **request: Any) -> list[Completion]:
+def complete(session: Session, **request: object) -> list[Completion]:
     """What the session makes of a request."""
-    asked = GenerateRequest(**{"prompt": PROMPT, "max_new_tokens": 20, **request})
+    asked = GenerateRequest(**{"prompt": PROMPT, "max_new_tokens": 20, **request})  # type: ignore[arg-type]
     done = [event for event in session.generate([asked]) if isinstance(event, Completion)]
     return sorted(done, key=lambda completion: completion.sample)
 
@@ -26,22 +29,18 @@ def objects(stdout: bytes) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def generate(program: Program, model_folder: Path) -> Any:
+def generate(program: Program, model_folder: Path) -> Generate:
     """``bigcode generate -m MODEL -n 20 …``."""
-
-    def call(*args: object, **options: Any) -> Any:
-        return program("generate", "-m", model_folder, "-n", 20, *args, **options)
-
-    return call
+    return partial(program, "generate", "-m", model_folder, "-n", 20)
 
 
-def test_pipe_gets_the_completion_and_nothing_else(generate: Any, session: Session) -> None:
+def test_pipe_gets_the_completion_and_nothing_else(generate: Generate, session: Session) -> None:
     result = generate(PROMPT)
     assert (result.code, result.stderr) == (0, "")
     assert result.stdout == complete(session)[0].text.encode()
 
 
-def test_echo_puts_the_prompt_before_it(generate: Any, session: Session) -> None:
+def test_echo_puts_the_prompt_before_it(generate: Generate, session: Session) -> None:
     text = complete(session)[0].text
     assert generate(PROMPT, "--echo").stdout == (PROMPT + text).encode()
 
@@ -54,7 +53,7 @@ def test_budget_has_three_names(
     assert result.stdout == complete(session, max_new_tokens=3)[0].text.encode()
 
 
-def test_flags_become_the_request(generate: Any, session: Session) -> None:
+def test_flags_become_the_request(generate: Generate, session: Session) -> None:
     sampling = SamplingOptions(
         temperature=1.5, top_k=50, top_p=0.95, min_p=0.01, repetition_penalty=1.1, seed=7
     )
@@ -68,7 +67,7 @@ def test_flags_become_the_request(generate: Any, session: Session) -> None:
         assert generate(PROMPT, *flags.split(), *more, "--heal").stdout == expected.encode()
 
 
-def test_stop_text_is_never_printed(generate: Any, session: Session) -> None:
+def test_stop_text_is_never_printed(generate: Generate, session: Session) -> None:
     text = complete(session)[0].text
     stop = text[3:5]
     (done,) = objects(generate(PROMPT, "--stop", stop, "--json").stdout)
@@ -76,7 +75,9 @@ def test_stop_text_is_never_printed(generate: Any, session: Session) -> None:
     assert (done["finish_reason"], done["stop"]) == ("stop", stop)
 
 
-def test_json_has_the_promised_fields(generate: Any, session: Session, model_folder: Path) -> None:
+def test_json_has_the_promised_fields(
+    generate: Generate, session: Session, model_folder: Path
+) -> None:
     result = generate(PROMPT, "--json")
     (done,) = objects(result.stdout)
     expected = complete(session)[0]
@@ -99,12 +100,12 @@ def test_json_has_the_promised_fields(generate: Any, session: Session, model_fol
     assert result.stderr == ""
 
 
-def test_rate_of_a_single_token_is_null(generate: Any) -> None:
+def test_rate_of_a_single_token_is_null(generate: Generate) -> None:
     (done,) = objects(generate(PROMPT, "--json", "-n", 1).stdout)
     assert done["timing"]["decode_tokens_per_s"] is None
 
 
-def test_logprobs_are_those_of_the_session(generate: Any, session: Session) -> None:
+def test_logprobs_are_those_of_the_session(generate: Generate, session: Session) -> None:
     (done,) = objects(generate(PROMPT, "--json", "--logprobs", 2).stdout)
     expected = complete(session, logprobs=2)[0].logprobs
     assert expected is not None
@@ -115,7 +116,7 @@ def test_logprobs_are_those_of_the_session(generate: Any, session: Session) -> N
     assert first["top"][0] == {key: first[key] for key in ("id", "text", "logprob")}
 
 
-def test_drawn_seed_is_told_and_repeats_the_result(generate: Any) -> None:
+def test_drawn_seed_is_told_and_repeats_the_result(generate: Generate) -> None:
     (drawn,) = objects(generate(PROMPT, "--json", "-t", 1).stdout)
     (again,) = objects(generate(PROMPT, "--json", "-t", 1, "--seed", drawn["seed"]).stdout)
     assert again["completion"] == drawn["completion"]
@@ -123,7 +124,9 @@ def test_drawn_seed_is_told_and_repeats_the_result(generate: Any) -> None:
 
 
 class TestSeveral:
-    def test_samples_are_warm_unless_told_otherwise(self, generate: Any, session: Session) -> None:
+    def test_samples_are_warm_unless_told_otherwise(
+        self, generate: Generate, session: Session
+    ) -> None:
         result = generate(PROMPT, "--num-samples", 3, "--seed", 1, "--json")
         assert result.stderr == "note: several samples are drawn at temperature 0.8\n"
         warm = SamplingOptions(temperature=0.8, seed=1)
@@ -134,12 +137,12 @@ class TestSeveral:
         assert generate(PROMPT, "--num-samples", 2, "-t", 1).stderr.startswith("==>")
         assert generate(PROMPT, "--num-samples", 2, "--quiet").stderr == ""
 
-    def test_greedy_samples_make_no_sense(self, generate: Any) -> None:
+    def test_greedy_samples_make_no_sense(self, generate: Generate) -> None:
         result = generate(PROMPT, "--num-samples", 2, "-t", 0)
         assert (result.code, result.stdout) == (2, b"")
 
     def test_text_is_set_off_by_a_blank_line_and_named_on_stderr(
-        self, generate: Any, session: Session
+        self, generate: Generate, session: Session
     ) -> None:
         lines = [json.dumps({"id": f"p{i}", "prompt": text}) for i, text in enumerate(PROMPTS)]
         Path("prompts").write_text("\n".join(lines))
@@ -149,20 +152,22 @@ class TestSeveral:
         assert result.stdout.decode() == "\n".join([*ended, texts[-1]])
         assert result.stderr == "==> p0 <==\n==> p1 <==\n==> p2 <==\n"
 
-    def test_ids_come_back_unchanged_in_the_order_of_the_lines(self, generate: Any) -> None:
+    def test_ids_come_back_unchanged_in_the_order_of_the_lines(self, generate: Generate) -> None:
         ids = ["a", 7, None, ""]
         lines = [json.dumps({"id": id_, "prompt": "x"}) for id_ in ids]
         result = generate("--jsonl", "-", "--json", stdin="\n".join(lines).encode())
         assert [one["id"] for one in objects(result.stdout)] == ids
 
-    def test_batch_equals_the_prompts_one_by_one(self, generate: Any, session: Session) -> None:
+    def test_batch_equals_the_prompts_one_by_one(
+        self, generate: Generate, session: Session
+    ) -> None:
         lines = [json.dumps({"prompt": text}) for text in PROMPTS]
         result = generate("--jsonl", "-", "--json", stdin="\n".join(lines).encode())
         assert [one["completion"] for one in objects(result.stdout)] == [
             complete(session, prompt=text)[0].text for text in PROMPTS
         ]
 
-    def test_one_that_fails_leaves_the_others(self, generate: Any) -> None:
+    def test_one_that_fails_leaves_the_others(self, generate: Generate) -> None:
         long = "x " * N_POSITIONS
         lines = [json.dumps({"id": i, "prompt": text}) for i, text in enumerate(["a", long, "b"])]
         data = "\n".join([*lines, "nonsense"]).encode()
@@ -180,13 +185,13 @@ class TestSeveral:
 
 
 class TestRoom:
-    def test_prompt_without_room_is_an_error(self, generate: Any) -> None:
+    def test_prompt_without_room_is_an_error(self, generate: Generate) -> None:
         result = generate(stdin=b"x " * N_POSITIONS)
         assert (result.code, result.stdout) == (2, b"")
         assert result.stderr.startswith("error: ")
         assert "--truncate" in result.stderr
 
-    def test_truncate_drops_its_start(self, generate: Any) -> None:
+    def test_truncate_drops_its_start(self, generate: Generate) -> None:
         result = generate("--truncate", "--json", stdin=b"x " * N_POSITIONS)
         (done,) = objects(result.stdout)
         assert result.code == 0
@@ -225,7 +230,7 @@ def test_bad_flag_is_told_before_input_is_waited_for(program: Program) -> None:
     assert program("generate", "-n", 0, stdin=None).stderr.startswith("error: --max-new-tokens")
 
 
-def test_stats_go_to_stderr_even_when_quiet(generate: Any, session: Session) -> None:
+def test_stats_go_to_stderr_even_when_quiet(generate: Generate, session: Session) -> None:
     result = generate(PROMPT, "--stats", "--quiet")
     assert result.stdout == complete(session)[0].text.encode()
     prompt, output = result.stderr.splitlines()

