@@ -30,7 +30,10 @@ _IMPORT_NAMES = frozenset(
     )
 )
 _VENDORED = frozenset(
-    ("_vendor", "vendor", "vendored", "_vendored", "third_party", "thirdparty", "extern")
+    (
+        *("_vendor", "vendor", "vendored", "_vendored", "third_party", "thirdparty", "extern"),
+        *("site-packages", "dist-packages"),
+    )
 )
 _FILES_A_TASK = 64
 
