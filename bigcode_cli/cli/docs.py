@@ -13,7 +13,8 @@ from typer.main import get_command
 
 from bigcode_cli.cli.app import PROGRAM, LazyCommand, app
 
-WIDTH = 80
+WIDTH = 78
+"""What a page takes of 80 columns."""
 BLOCK = re.compile(r"(<!-- help:(?P<command>[^>]*)-->\n).*?(<!-- end help -->)", re.DOTALL)
 
 
