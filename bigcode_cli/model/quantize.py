@@ -15,7 +15,7 @@ from torch.nn import functional
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.tensor_index import INT4_GROUP
 
-_ROWS_AT_ONCE = 8192  # of a matrix in float32: bounds the memory it takes
+_NUMBERS_AT_ONCE = 2**21  # of a matrix in float32: bounds the memory that its copies take
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,8 +68,14 @@ def _by_rows(
     quantize: Callable[[Tensor], tuple[Tensor, Tensor]], weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Rows are independent: a block at a time bounds the float32 copies."""
-    codes, scales = zip(*map(quantize, torch.split(weight, _ROWS_AT_ONCE)), strict=True)
+    codes, scales = zip(
+        *map(quantize, torch.split(weight, _rows_at_once(weight.shape[1]))), strict=True
+    )
     return torch.cat(codes), torch.cat(scales)
+
+
+def _rows_at_once(columns: int) -> int:
+    return max(1, _NUMBERS_AT_ONCE // columns)
 
 
 def _divisor(scale: Tensor) -> Tensor:
@@ -106,11 +112,9 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``(…, in)`` to ``(…, out)``."""
-        starts = range(0, self.weight.shape[0], _ROWS_AT_ONCE)
-        parts = [
-            functional.linear(hidden, self.dequantized(hidden.dtype, slice(at, at + _ROWS_AT_ONCE)))
-            for at in starts
-        ]
+        step = _rows_at_once(self.columns)
+        blocks = [slice(at, at + step) for at in range(0, self.weight.shape[0], step)]
+        parts = [functional.linear(hidden, self.dequantized(hidden.dtype, at)) for at in blocks]
         output = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return output if self.bias is None else output + self.bias
 

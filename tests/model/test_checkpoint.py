@@ -375,27 +375,31 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 MEASURE = """
-import resource, sys
+import os, resource, sys
 from pathlib import Path
 import torch
 from bigcode_cli.model.checkpoint import load_model
 
 def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage tells on Linux begins with the parent's peak
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 def load(folder, dtype, quantize):
     return load_model(Path(folder), device="cpu", dtype=dtype, quantize=quantize)
 
-# The peak only grows: from the smallest model to the largest, each shows its own.
-kinds = [(torch.float32, "int4"), (torch.bfloat16, "none"), (torch.float32, "none")]
-for kind in kinds:
+# What one load leaves to the allocator must not hide what the next one takes: a process each.
+for kind in [(torch.float32, "int4"), (torch.bfloat16, "none"), (torch.float32, "none")]:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        continue
     load(sys.argv[1], *kind)(torch.tensor([[1]]))
-before = peak()
-for kind in kinds:
+    before = peak()
     model = load(sys.argv[2], *kind)
-    print(peak() - before)
-    del model
+    print(peak() - before, flush=True)
+    os._exit(0)
 """
 
 
@@ -416,4 +420,4 @@ def test_the_weights_are_never_in_memory_twice(tmp_path: Path) -> None:
     grown = [int(line) for line in output.stdout.split()]
     largest = 4 * 4 * 1024 * 1024
     for share, peak in zip((0.15, 0.5, 1.0), grown, strict=True):
-        assert peak < share * stored + 5 * largest, f"{peak / 1e6:.0f} MB"
+        assert 0.9 * share * stored < peak < share * stored + 6 * largest, f"{peak / 1e6:.0f} MB"
