@@ -43,6 +43,9 @@ class View(Protocol):
     def show(self, event: Chunk | Completion) -> None:
         """Show one."""
 
+    def pause(self) -> None:
+        """Let others write to the terminal."""
+
 
 class InOrder:
     """Lets outputs that grow side by side through one after the other, each as it grows.
@@ -118,6 +121,10 @@ class TextView:
         if isinstance(event, Chunk):
             self._answer.write(event.text)
 
+    def pause(self) -> None:
+        """End the terminal's line."""
+        self._answer.pause()
+
     def _begin(self, event: Chunk | Completion) -> None:
         self._open = (event.request, event.sample)
         asked, prompt = self._inputs[event.request]
@@ -144,6 +151,9 @@ class JsonView:
             self._answer.write_json(
                 to_json(completion_object(event, self._asked[event.request].id))
             )
+
+    def pause(self) -> None:
+        """Nothing: lines of JSON are always ended."""
 
 
 def completion_object(done: Completion, id_: str | int | None) -> dict[str, Any]:

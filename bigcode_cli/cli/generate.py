@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -152,7 +152,7 @@ def generate(
                 session = open_session(model, report)
                 run = _Run(view, asked, own.num_samples, report, stats=own.stats)
                 events = session.generate(requests, report=report)
-                failed += run.follow(cast("Generator[Event, None, None]", events))
+                failed += run.follow(events)
     if failed:
         raise typer.Exit(1)
 
@@ -257,6 +257,7 @@ class _Run:
             return
         self._view.show(event)
         if self._stats and isinstance(event, Completion):
+            self._view.pause()
             label = output_label(self._asked[event.request], event, self._samples)
             for line in stats_lines(event, label):
                 self._report.line(line)
@@ -266,4 +267,5 @@ class _Run:
         if place is None:
             raise failure.error
         self._failed += 1
+        self._view.pause()
         print_error(f"{place}: {failure.error.message}", failure.error.hint)

@@ -70,11 +70,7 @@ def read_text(argument: str | None, file: Path | None, *, encoding: str, what: s
         text = decode(read_file(file), encoding, str(file))
     else:
         if argument is None and file is None and stdin_is_terminal():
-            raise UsageError(
-                f"no {what}",
-                f"give it as an argument, with --file, or through a pipe; {STDIN} "
-                "reads the terminal",
-            )
+            raise UsageError(f"no {what}", "give it as an argument, with --file, or through a pipe")
         text = decode(read_stdin(), encoding, "stdin")
     if not text:
         raise InputError(f"the {what} is empty")

@@ -44,6 +44,9 @@ class Answer(Protocol):
     def write_json(self, line: str) -> None:
         """Add one line of JSON, which is ASCII in any encoding."""
 
+    def pause(self) -> None:
+        """Let others write to the terminal: end the line there. A pipe needs nothing."""
+
     def separate(self) -> None:
         """Set what follows off from what stands: end the line, leave one blank."""
 
@@ -86,9 +89,8 @@ class TerminalAnswer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._show(self._safe.flush())
-        if kind is None and not self._at_line_start:
-            self._show("\n")
+        if kind is None:
+            self.pause()
 
     def write(self, text: str) -> None:
         """Show text, all but a carriage return that may be half a line end."""
@@ -98,10 +100,16 @@ class TerminalAnswer:
         """Show a line that holds nothing to escape."""
         self._show(line + "\n")
 
+    def pause(self) -> None:
+        """End the line, if it is not ended."""
+        self._show(self._safe.flush())
+        if not self._at_line_start:
+            self._show("\n")
+
     def separate(self) -> None:
         """End the line and leave one blank."""
-        self._show(self._safe.flush())
-        self._show("\n" if self._at_line_start else "\n\n")
+        self.pause()
+        self._show("\n")
 
     def _show(self, text: str) -> None:
         if not text:
@@ -176,6 +184,9 @@ class PipeAnswer:
     def write_json(self, line: str) -> None:
         """Write and flush a line of JSON."""
         self._put(line.encode("ascii") + b"\n")
+
+    def pause(self) -> None:
+        """Nothing: nobody else writes here."""
 
     def separate(self) -> None:
         """End the line and leave one blank."""

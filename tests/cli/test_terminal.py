@@ -6,13 +6,16 @@ import pty
 import signal
 import subprocess
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from bigcode_cli.cli.app import run
 from bigcode_cli.cli.output import TerminalAnswer
 from bigcode_cli.engine.session import Session
 from bigcode_cli.text.terminal import escape_control
+from tests.cli.conftest import N_POSITIONS
 from tests.cli.running import Program, Stream, command, environment
 from tests.cli.test_generate import PROMPT, complete
 
@@ -88,6 +91,20 @@ def test_several_outputs_are_set_off_by_a_blank_line(program: Program, model_fol
     args = ("generate", "-m", model_folder, "-n", 5, "--num-samples", 3, "--seed", 1, "x")
     shown = program(*args, stdout_terminal=True).stdout.decode()
     assert shown == escape_control(program(*args).stdout.decode()).removesuffix("\n") + "\n"
+
+
+def test_what_goes_to_stderr_stands_on_lines_of_its_own(model_folder: Path) -> None:
+    lines = [json.dumps({"prompt": prompt}) for prompt in ("x", "x " * N_POSITIONS, "def")]
+    Path("p").write_text("\n".join(lines))
+    both = Stream(terminal=True)
+    with redirect_stdout(both), redirect_stderr(both):
+        code = run(["generate", "-m", str(model_folder), "-n", "3", "--stats", "--jsonl", "p"])
+        both.flush()
+    assert code == 1
+    shown = both.bytes.getvalue().decode().splitlines()
+    for start in ("==> p:1 <==", "p:1: prompt", "p:1: output", "==> p:3 <==", "p:3: prompt"):
+        assert sum(line.startswith(start) for line in shown) == 1, start
+    assert sum(line.removeprefix("\x1b[1;31m").startswith("error:") for line in shown) == 1
 
 
 def test_no_input_at_a_terminal_is_a_usage_error(program: Program) -> None:
