@@ -236,7 +236,8 @@ class TorchRows:
             self._cache.advance([1] * len(self))
             self._hidden = states[:, -1]
         assert self._hidden is not None
-        return self._model.lm_head(self._hidden)[:, : self._vocab_size].float()
+        logits: Tensor = self._model.lm_head(self._hidden)[:, : self._vocab_size]
+        return logits.float()
 
     def _tokens(self, logits: Tensor, ids: Tensor) -> list[Token]:
         """The sampled ids on the host, in one copy with the check that the logits are numbers."""

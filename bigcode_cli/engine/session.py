@@ -1,6 +1,6 @@
 """A loaded model and its tokenizer: the one file that joins text and a backend."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -80,7 +80,7 @@ class Session:
 
     def generate(
         self, requests: Sequence[GenerateRequest], *, report: Reporter | None = None
-    ) -> Iterator[Event]:
+    ) -> Generator[Event]:
         """Complete the requests, several side by side.
 
         Yields:
@@ -122,7 +122,7 @@ class Session:
         )
         return _Job(position, request, planned, outputs)
 
-    def _run(self, jobs: Sequence[_Job], report: Reporter) -> Iterator[Event]:
+    def _run(self, jobs: Sequence[_Job], report: Reporter) -> Generator[Event]:
         """Prefill and decode one batch, telling each output's growth and end."""
         owner = {output: job for job in jobs for output in job.outputs}
         prompts = [job.plan.prompt for job in jobs]
