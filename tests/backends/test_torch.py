@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from bigcode_cli.backends import memory
 from bigcode_cli.backends import torch as backend_module
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler, Token
@@ -209,8 +208,3 @@ def test_a_cache_that_does_not_fit_is_refused_before_it_is_made(
     monkeypatch.setattr(backend_module, "free_bytes", lambda _: 10_000)
     with pytest.raises(ModelTooLargeError, match=r"KV cache .* needs .* free"):
         wide_backend().prefill([prompt([1, 2], 150)])
-
-
-def test_sizes_read_as_people_write_them() -> None:
-    assert memory.gigabytes(31_000_000_000) == "31 GB"
-    assert memory.gigabytes(320_000_000) == "0.3 GB"
