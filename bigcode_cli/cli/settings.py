@@ -242,6 +242,8 @@ def _checked(
         good, wanted = isinstance(value, str), "a text"
     if not good:
         raise UsageError(f"{file.where(key, table)}: {key} must be {wanted}, not {value!r}")
+    if _plain(key) == "model" and str(value).startswith(("./", "../")):
+        return str(file.path.parent / str(value))  # a folder beside the file, wherever one works
     return value
 
 

@@ -172,5 +172,15 @@ class TestProject:
         assert by_file.code == 0
         assert by_file.stdout == by_line.stdout
 
+    def test_model_folder_is_found_beside_the_file(
+        self, program: Program, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("weights").symlink_to(model_folder)
+        project('model = "./weights"')
+        inner = Path("inner")
+        inner.mkdir()
+        monkeypatch.chdir(inner)
+        assert program("generate", "-n", 1, "x").code == 0
+
     def test_names_nothing_that_is_written_or_sent(self) -> None:
         assert not PROJECT_KEYS & {"output", "file", "jsonl", "write", "offline", "out", "data"}
