@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from bigcode_cli import __version__
 from bigcode_cli.errors import ModelCorruptError
 from bigcode_cli.hub import cache
 from bigcode_cli.hub.failures import is_transient
-from bigcode_cli.hub.listing import Listing, RemoteFile
+from bigcode_cli.hub.listing import PROGRAM, Listing, RemoteFile
 from bigcode_cli.records import Reporter
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def _stream(listing: Listing, arrived: _Arrived, report: Reporter) -> None:
 
     file = arrived.file
     url = hf_hub_url(listing.repo, file.name, revision=listing.commit)
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    headers = build_hf_headers(library_name=PROGRAM, library_version=__version__)
+    headers["Accept-Encoding"] = "identity"
     if arrived.size:
         headers["Range"] = f"bytes={arrived.size}-"
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT

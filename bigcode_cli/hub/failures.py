@@ -42,18 +42,25 @@ def hub_errors(repo: str, revision: str | None) -> Iterator[None]:
 
 @contextmanager
 def quiet_client() -> Iterator[None]:
-    """Keep huggingface_hub's warnings and log lines off the terminal."""
+    """Keep huggingface_hub's warnings and log lines off the terminal, and its telemetry at home.
+
+    What it would tell the Hub (other libraries, a guess at who runs the program) is not needed for
+    a download, and the guess costs a request of its own.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import huggingface_hub.utils  # noqa: F401  (the first import sets the logger's level)
+        from huggingface_hub import constants
 
         logger = logging.getLogger("huggingface_hub")
-        level = logger.level
+        level, telemetry = logger.level, constants.HF_HUB_DISABLE_TELEMETRY
         logger.setLevel(logging.CRITICAL + 1)
+        constants.HF_HUB_DISABLE_TELEMETRY = True
         try:
             yield
         finally:
             logger.setLevel(level)
+            constants.HF_HUB_DISABLE_TELEMETRY = telemetry
 
 
 def _as_leaf(error: Exception, repo: str, revision: str | None) -> BigcodeError | None:

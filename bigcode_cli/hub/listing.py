@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bigcode_cli import __version__
 from bigcode_cli.errors import ModelIncompleteError, ModelOfflineError
 from bigcode_cli.hub.card import choose_licence
 from bigcode_cli.hub.failures import endpoint, hub_errors
@@ -11,6 +12,9 @@ from bigcode_cli.hub.names import is_commit
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
+
+PROGRAM = "bigcode-cli"
+"""What the Hub is told that asks it."""
 
 LISTING_TIMEOUT_S = 10.0
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -68,7 +72,8 @@ def list_files(repo: str, revision: str | None, *, timeout: float = LISTING_TIME
         from huggingface_hub import HfApi
 
         try:
-            info = HfApi().model_info(repo, revision=revision, timeout=timeout, files_metadata=True)
+            api = HfApi(library_name=PROGRAM, library_version=__version__)
+            info = api.model_info(repo, revision=revision, timeout=timeout, files_metadata=True)
             return _read_listing(repo, info)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, OSError):

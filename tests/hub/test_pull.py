@@ -69,6 +69,20 @@ def test_only_the_needed_files_are_pulled(hub: LoopbackHub) -> None:
         assert (folder.path / name).read_bytes() == hub.repos[NAME].files[name]
 
 
+def test_the_hub_is_asked_for_nothing_but_the_files(hub: LoopbackHub) -> None:
+    hub.repos[NAME] = Repo(tiny_files())
+    pull(NAME, report=Silence())
+    weights = [f"/{NAME}/resolve/{COMMIT}/model.safetensors", f"/cdn/{NAME}/model.safetensors"]
+    assert [seen.path for seen in hub.seen] == [
+        f"/api/models/{NAME}",
+        f"/{NAME}/resolve/{COMMIT}/config.json",
+        f"/{NAME}/resolve/{COMMIT}/tokenizer.json",
+        *weights,
+    ]
+    assert all(seen.agent.startswith("bigcode-cli/") for seen in hub.seen)
+    assert not any("torch" in seen.agent for seen in hub.seen)
+
+
 def test_a_pulled_model_is_where_huggingface_hub_looks_for_it(hub: LoopbackHub) -> None:
     hub.repos[NAME] = Repo(tiny_files())
     folder = pull(NAME, report=Silence())
