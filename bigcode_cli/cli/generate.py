@@ -141,18 +141,19 @@ def generate(
         inputs = _read_inputs(prompt, file, own.jsonl, encoding)
         requests = [replace(template, prompt=text, id=who.request_id) for who, text in inputs.good]
         asked = [who for who, _ in inputs.good]
-        with open_answer(output, encoding) as answer:
-            view: View = (
-                JsonView(answer, report, asked)
-                if speech.json
-                else TextView(answer, report, inputs.good, samples=own.num_samples, echo=own.echo)
-            )
-            failed = inputs.bad
-            if requests:
+        failed = inputs.bad
+        if requests:
+            with open_answer(output, encoding) as answer:
+                view: View = (
+                    JsonView(answer, report, asked)
+                    if speech.json
+                    else TextView(
+                        answer, report, inputs.good, samples=own.num_samples, echo=own.echo
+                    )
+                )
                 session = open_session(model, report)
                 run = _Run(view, asked, own.num_samples, report, stats=own.stats)
-                events = session.generate(requests, report=report)
-                failed += run.follow(events)
+                failed += run.follow(session.generate(requests, report=report))
     if failed:
         raise typer.Exit(1)
 

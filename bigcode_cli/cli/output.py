@@ -151,6 +151,7 @@ class PipeAnswer:
         self._encoding = encoding
         self._name = name
         self._last = "\n"
+        self._begun = False
 
     def __enter__(self) -> Self:
         return self
@@ -193,6 +194,7 @@ class PipeAnswer:
         self.write("\n" if self._last == "\n" else "\n\n")
 
     def _put(self, data: bytes) -> None:
+        self._begun = True
         try:
             self._stream.write(data)
             self._stream.flush()
@@ -206,7 +208,8 @@ class FileAnswer(PipeAnswer):
     """Writes a file that appears under its name only when it is whole.
 
     The bytes go to a file beside it, which takes its place at the end; after an error the old file
-    is still there. Devices and pipes are written to as they are.
+    is still there. A Ctrl-C keeps what came before it, if anything did. Devices and pipes are
+    written to as they are.
     """
 
     def __init__(self, path: Path, encoding: str) -> None:
@@ -227,7 +230,7 @@ class FileAnswer(PipeAnswer):
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):
+            if kind is None or (issubclass(kind, KeyboardInterrupt) and self._begun):
                 self._finish()
         except OSError as failure:
             raise OutputError(f"cannot write {self._name}: {failure.strerror}") from failure

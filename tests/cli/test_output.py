@@ -42,6 +42,17 @@ class TestFile:
         assert Path("answer").read_text() == "so far"
         assert left_behind() == ["answer"]
 
+    def test_interrupt_before_anything_came_leaves_the_old_file(self) -> None:
+        Path("answer").write_text("old")
+        FileAnswer(Path("answer"), "utf-8").__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        assert Path("answer").read_text() == "old"
+        assert left_behind() == ["answer"]
+
+    def test_nothing_to_try_leaves_the_old_file(self, program: Program) -> None:
+        Path("answer").write_text("old")
+        assert program("generate", "--jsonl", "-", "-o", "answer", stdin=b"nonsense").code == 1
+        assert Path("answer").read_text() == "old"
+
     def test_permissions_and_links_are_kept(self) -> None:
         Path("real").write_text("old")
         Path("real").chmod(0o640)
