@@ -99,6 +99,9 @@ def sdpa(
         query = query.transpose(1, 2)
     elif keys.shape[1] != heads:
         keys, values = (shared.expand(-1, heads, -1, -1) for shared in (keys, values))
+        if keys.requires_grad:
+            # torch.compile mispredicts the layout of the gradient of a head shared by stride 0.
+            keys, values = keys.contiguous(), values.contiguous()
     output = functional.scaled_dot_product_attention(
         query,
         keys,

@@ -15,7 +15,9 @@ from torch.nn import functional
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.tensor_index import INT4_GROUP
 
-_NUMBERS_AT_ONCE = 2**21  # of a matrix in float32: bounds the memory that its copies take
+# Of a matrix in float32: bounds the memory that its copies take, some ten while quantising.
+_QUANTIZED_AT_ONCE = 2**19
+_SPREAD_AT_ONCE = 2**23
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,14 +70,20 @@ def _by_rows(
     quantize: Callable[[Tensor], tuple[Tensor, Tensor]], weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Rows are independent: a block at a time bounds the float32 copies."""
-    codes, scales = zip(
-        *map(quantize, torch.split(weight, _rows_at_once(weight.shape[1]))), strict=True
-    )
-    return torch.cat(codes), torch.cat(scales)
+    step = _rows_at_once(weight.shape[1], _QUANTIZED_AT_ONCE)
+    codes, scale = quantize(weight[:step])
+    if step >= weight.shape[0]:
+        return codes, scale
+    all_codes = codes.new_empty((weight.shape[0], *codes.shape[1:]))
+    all_scales = scale.new_empty((weight.shape[0], *scale.shape[1:]))
+    for at in range(0, weight.shape[0], step):
+        rows = slice(at, at + step)
+        all_codes[rows], all_scales[rows] = quantize(weight[rows])
+    return all_codes, all_scales
 
 
-def _rows_at_once(columns: int) -> int:
-    return max(1, _NUMBERS_AT_ONCE // columns)
+def _rows_at_once(columns: int, numbers: int) -> int:
+    return max(1, numbers // columns)
 
 
 def _divisor(scale: Tensor) -> Tensor:
@@ -112,7 +120,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``(…, in)`` to ``(…, out)``."""
-        step = _rows_at_once(self.columns)
+        step = _rows_at_once(self.columns, _SPREAD_AT_ONCE)
         blocks = [slice(at, at + step) for at in range(0, self.weight.shape[0], step)]
         parts = [functional.linear(hidden, self.dequantized(hidden.dtype, at)) for at in blocks]
         output = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
