@@ -5,7 +5,9 @@ every program that uses it. Looking something up reads that layout directly: no 
 import of the client, which takes longer than starting the built-in model's tokenizer.
 """
 
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 from bigcode_cli.hub.contents import missing_files
 from bigcode_cli.hub.names import is_commit
@@ -15,16 +17,21 @@ DEFAULT_REVISION = "main"
 
 def cache_folder() -> Path:
     """The cache, as ``HF_HUB_CACHE``, ``HF_HOME`` or the system's custom has it."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
+    return Path(_constants().HF_HUB_CACHE)
 
 
 def forced_offline() -> bool:
     """Whether ``HF_HUB_OFFLINE`` forbids the network."""
-    from huggingface_hub import constants
+    return bool(_constants().HF_HUB_OFFLINE)
 
-    return bool(constants.HF_HUB_OFFLINE)
+
+def _constants() -> ModuleType:
+    """The client's settings from the environment; some of those it only warns about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from huggingface_hub import constants
+
+    return constants
 
 
 def repo_folder(repo: str) -> Path:

@@ -58,6 +58,8 @@ def download(listing: Listing, file: RemoteFile, report: Reporter) -> Path:
     for folder in (blob.parent, pointer.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(listing, file):
+        if is_here(listing, file):  # by now: another process had the lock
+            return pointer
         if not (blob.is_file() and blob.stat().st_size == file.size):
             _fetch(listing, file, _partial(blob), report)
             _partial(blob).replace(blob)

@@ -49,17 +49,16 @@ def quiet_client() -> Iterator[None]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import huggingface_hub.utils  # noqa: F401  (the first import sets the logger's level)
         from huggingface_hub import constants
+        from huggingface_hub.utils import logging as client_logging
 
-        logger = logging.getLogger("huggingface_hub")
-        level, telemetry = logger.level, constants.HF_HUB_DISABLE_TELEMETRY
-        logger.setLevel(logging.CRITICAL + 1)
+        level, telemetry = client_logging.get_verbosity(), constants.HF_HUB_DISABLE_TELEMETRY
+        client_logging.set_verbosity(logging.CRITICAL + 1)
         constants.HF_HUB_DISABLE_TELEMETRY = True
         try:
             yield
         finally:
-            logger.setLevel(level)
+            client_logging.set_verbosity(level)
             constants.HF_HUB_DISABLE_TELEMETRY = telemetry
 
 

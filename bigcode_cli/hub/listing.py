@@ -40,7 +40,7 @@ class Listing:
     """What a repository holds at one commit.
 
     Attributes:
-        files: by name; those in the top folder alone.
+        files: by their path in the repository.
     """
 
     repo: str
@@ -93,8 +93,6 @@ def _read_listing(repo: str, info: "ModelInfo") -> Listing:
     """Take over what is needed, each value checked: hashes will be file names."""
     files = {}
     for sibling in info.siblings or ():
-        if "/" in sibling.rfilename:
-            continue
         size = sibling.lfs.size if sibling.lfs else sibling.size
         digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
         if size is None or size < 0 or digest is None or not is_object_id(digest):

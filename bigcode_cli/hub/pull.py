@@ -1,5 +1,6 @@
 """Bring a model from the Hub into the Hugging Face cache."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -131,4 +132,6 @@ def _remember(listing: Listing, revision: str | None) -> None:
         return
     ref = cache.repo_folder(listing.repo) / "refs" / (revision or cache.DEFAULT_REVISION)
     ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(listing.commit, "ascii")
+    part = ref.with_name(f"{ref.name}.{os.urandom(4).hex()}.part")
+    part.write_text(listing.commit, "ascii")
+    part.replace(ref)

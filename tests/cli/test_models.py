@@ -226,6 +226,7 @@ def environment(hub: LoopbackHub, tmp_path: Path) -> dict[str, str]:
     return own_environment(
         HF_ENDPOINT=hub.endpoint,
         HF_HOME=str(tmp_path / "hf"),
+        HF_HUB_ENABLE_HF_TRANSFER="1",  # which the client warns about
         PYTHONWARNINGS="error",
         COLUMNS="100",
     )
@@ -258,9 +259,10 @@ def test_a_terminal_shows_tables_and_is_asked(
     hub: LoopbackHub, environment: dict[str, str], tmp_path: Path
 ) -> None:
     hub.repos[NAME] = Repo(tiny_files(), cuts={"model.safetensors": [1_000_000]})
+    hub.headers = {"X-HF-Warning": "Topic; mind the client"}
     shown = on_terminal(["pull", NAME], environment)
     assert f"licence apache-2.0, see {hub.endpoint}/{NAME}\n" in shown
-    assert not any(word in shown for word in ("it/s", "Fetching", "Downloading", "Warning"))
+    assert not any(word in shown for word in ("it/s", "Fetching", "Downloading", "Warning", "mind"))
     lines = on_terminal(["list"], environment).splitlines()
     assert lines[0].split() == ["name", "revision", "size", "state"]
     assert lines[-1].split() == [NAME, "main", COMMIT[:8], "3.1", "MB", "complete"]

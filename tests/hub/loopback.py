@@ -7,10 +7,11 @@ there, a redirect to another host for large files, ``Range`` honoured there.
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,7 +90,12 @@ class Seen:
 
 
 class LoopbackHub:
-    """The server's state: what it holds and what it was asked."""
+    """The server's state: what it holds and what it was asked.
+
+    Attributes:
+        raw: answers to paths, in place of what a Hub would say.
+        headers: sent with every answer.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -97,6 +103,7 @@ class LoopbackHub:
         self.repos: dict[str, Repo] = {}
         self.seen: list[Seen] = []
         self.raw: dict[str, bytes] = {}
+        self.headers: dict[str, str] = {}
 
     def fetched(self, name: str) -> list[Seen]:
         """The requests that reached the bytes of a file."""
@@ -200,22 +207,28 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None
     ) -> None:
         self.send_response(status)
-        for key, value in headers.items():
+        for key, value in (self.hub.headers | headers).items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            with suppress(ConnectionError):  # a client may hang up, and some tests do
-                self.wfile.write(body if cut is None else body[:cut])
+            self.wfile.write(body if cut is None else body[:cut])
         if cut is not None:
             self.close_connection = True
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Tell of what is wrong here; that a client hung up is not, and some tests do."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @contextmanager
 def serve_hub() -> Iterator[LoopbackHub]:
     """Run the Hub in a thread."""
     handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     hub = LoopbackHub(server.server_address[1])
     handler.hub = hub  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
