@@ -130,9 +130,15 @@ def exact(middle: str, task: InfillTask) -> bool:
 
 
 def complete(session: Session, prompts: Sequence[str]) -> list[str]:
-    """Greedy completions of at most ``PARSE_TOKENS`` tokens."""
+    """Greedy completions to the block's end, healed, of at most ``PARSE_TOKENS`` tokens."""
     requests = [
-        GenerateRequest(prompt=prompt, max_new_tokens=PARSE_TOKENS, truncate=True)
+        GenerateRequest(
+            prompt=prompt,
+            max_new_tokens=PARSE_TOKENS,
+            stops=StopOptions(at="block"),
+            heal=True,
+            truncate=True,
+        )
         for prompt in prompts
     ]
     texts = [""] * len(prompts)
