@@ -77,10 +77,11 @@ class GenerateFlags:
         bool,
         typer.Option(
             "--heal/--no-heal",
-            help="Back up the prompt's last token, so that a word cut in two is completed.",
+            help="Back up the prompt's last token, so that a word or an indentation cut in two "
+            "is completed.",
             rich_help_panel=SAMPLING,
         ),
-    ] = False
+    ] = True
     truncate: Annotated[
         bool,
         typer.Option(

@@ -19,7 +19,7 @@ PROMPTS = ("def foo():", "x", "class A:\n    def")
 
 def complete(session: Session, **request: object) -> list[Completion]:
     """What the session makes of a request."""
-    asked = GenerateRequest(**{"prompt": PROMPT, "max_new_tokens": 20, **request})  # type: ignore[arg-type]
+    asked = GenerateRequest(**{"prompt": PROMPT, "max_new_tokens": 20, "heal": True, **request})  # type: ignore[arg-type]
     done = [event for event in session.generate([asked]) if isinstance(event, Completion)]
     return sorted(done, key=lambda completion: completion.sample)
 
@@ -63,8 +63,8 @@ def test_flags_become_the_request(generate: Generate, session: Session) -> None:
         (StopOptions(texts=("fi", "\n")), ["--stop", "fi", "--stop", "\n"]),
         (StopOptions(at="line"), ["--stop-at", "line"]),
     ]:
-        expected = complete(session, sampling=sampling, stops=stops, heal=True)[0].text
-        assert generate(PROMPT, *flags.split(), *more, "--heal").stdout == expected.encode()
+        expected = complete(session, sampling=sampling, stops=stops, heal=False)[0].text
+        assert generate(PROMPT, *flags.split(), *more, "--no-heal").stdout == expected.encode()
 
 
 def test_stop_text_is_never_printed(generate: Generate, session: Session) -> None:
@@ -106,8 +106,8 @@ def test_rate_of_a_single_token_is_null(generate: Generate) -> None:
 
 
 def test_logprobs_are_those_of_the_session(generate: Generate, session: Session) -> None:
-    (done,) = objects(generate(PROMPT, "--json", "--logprobs", 2).stdout)
-    expected = complete(session, logprobs=2)[0].logprobs
+    (done,) = objects(generate(PROMPT, "--json", "--logprobs", 2, "--no-heal").stdout)
+    expected = complete(session, logprobs=2, heal=False)[0].logprobs
     assert expected is not None
     assert [token["id"] for token in done["logprobs"]] == [token.id for token in expected]
     first = done["logprobs"][0]
