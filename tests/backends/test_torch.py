@@ -87,7 +87,7 @@ def test_greedy_decoding_equals_full_forward(multi_query: bool) -> None:
     for ids in PROMPTS:
         (got,) = ids_of(backend, [prompt(ids, 128)], 128)
         assert_greedy_by_full_forward(backend, ids, got)
-        assert len(set(got)) >= 8
+        assert len(set(got)) > 2
 
 
 @pytest.mark.parametrize("chunk", [512, 16, 1])
