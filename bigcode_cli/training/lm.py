@@ -23,7 +23,7 @@ from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
 from bigcode_cli.training.corpus import Corpus, build_corpus
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
-from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
+from bigcode_cli.training.loop import CHECKPOINT, Ending, LoopOptions, Observer, Trainer
 from bigcode_cli.training.recipe import Recipe
 from bigcode_cli.training.validation import HeldOut, load_held_out
 
@@ -73,9 +73,14 @@ def train_lm(
 
     Raises:
         InputError: data, checkpoint or held-out files are not to be had.
+        UsageError: there is a checkpoint in the output folder, and it is not to be resumed.
         BigcodeError: training diverged.
     """
     recipe, out = request.recipe, request.out
+    if not request.resume and (out / CHECKPOINT).exists():
+        raise UsageError(
+            f"{out} holds a run that would be lost", "go on with --resume, or name another --out"
+        )
     device = _device(request.device)
     corpus = Corpus.open(out) if request.resume else _prepare(request, report)
     torch.manual_seed(request.seed)

@@ -180,3 +180,12 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 def test_a_run_without_data_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         run(replace(make_request(recipe_file, data, tmp_path / "out"), data=()))
+
+
+def test_a_run_is_not_overwritten_by_another(recipe_file: Path, data: Path, tmp_path: Path) -> None:
+    request = replace(make_request(recipe_file, data, tmp_path / "run"), pause_after=0.0)
+    run(request)
+    before = (request.out / "checkpoint.pt").read_bytes()
+    with pytest.raises(UsageError, match="holds a run"):
+        run(request)
+    assert (request.out / "checkpoint.pt").read_bytes() == before
