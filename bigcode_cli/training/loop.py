@@ -21,7 +21,6 @@ from torch.nn import functional
 from bigcode_cli.errors import BigcodeError, InputError
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.training.feed import FeedOptions, Place, batches
-from bigcode_cli.training.muon import Muon
 from bigcode_cli.training.recipe import TrainingSettings
 from bigcode_cli.training.validation import HeldOut, bits_per_byte
 
@@ -95,7 +94,13 @@ def make_optimizers(
     betas = settings.beta1, settings.beta2
     first: torch.optim.Optimizer
     if settings.optimizer == "muon":
-        first = Muon(inner, settings.learning_rate, weight_decay=settings.weight_decay)
+        # Jordan et al. 2024; updates of AdamW's size, so that its learning rates serve.
+        first = torch.optim.Muon(
+            inner,
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
     else:
         first = torch.optim.AdamW(
             inner,
