@@ -217,7 +217,8 @@ class Timing:
     """Seconds and rates of one output; ``None`` where nothing was there to time.
 
     Attributes:
-        first_token_s: from the end of loading to the first token.
+        first_token_s: from when the requests were handed in, right after loading, to the first
+            token.
     """
 
     load_s: float
@@ -234,6 +235,7 @@ class Completion:
         request: the position of its request among those handed in.
         sample: the sample's index within that request.
         stop: the stop string that ended it, if one did.
+        prompt_tokens: what was fed; a token that healing took back counts as sampled, not twice.
         seed: what repeats it; ``None`` where nothing was drawn.
     """
 

@@ -92,6 +92,8 @@ class Session:
             KeyboardInterrupt: after the outputs under way were yielded as ``"interrupted"``;
                 also one that the caller throws into this generator.
         """
+        # Every output's first token is timed from here, also where it waits for others.
+        started = perf_counter()
         waiting: list[_Job] = []
         for position, request in enumerate(requests):
             try:
@@ -100,11 +102,11 @@ class Session:
                 yield Failure(position, request.id, error)
                 continue
             if waiting and _rows(waiting) + len(job.outputs) > MAX_ROWS:
-                yield from self._run(waiting, report or Silence())
+                yield from self._run(waiting, started, report or Silence())
                 waiting = []
             waiting.append(job)
         if waiting:
-            yield from self._run(waiting, report or Silence())
+            yield from self._run(waiting, started, report or Silence())
 
     def _plan(self, position: int, request: GenerateRequest) -> _Job:
         planned = plan(request, self.tokenizer, self.info.n_positions)
@@ -122,17 +124,17 @@ class Session:
         )
         return _Job(position, request, planned, outputs)
 
-    def _run(self, jobs: Sequence[_Job], report: Reporter) -> Generator[Event]:
+    def _run(self, jobs: Sequence[_Job], started: float, report: Reporter) -> Generator[Event]:
         """Prefill and decode one batch, telling each output's growth and end."""
         owner = {output: job for job in jobs for output in job.outputs}
         prompts = [job.plan.prompt for job in jobs]
         tokens = sum(len(prompt.ids) for prompt in prompts)
-        started, prefill_rate = perf_counter(), None
+        prefill_began, prefill_rate = perf_counter(), None
         try:
             rows = self.backend.prefill(
                 prompts, lambda done, total: report.progress("prompt", done, total, "tokens")
             )
-            prefill_rate = tokens / max(perf_counter() - started, 1e-9)
+            prefill_rate = tokens / max(perf_counter() - prefill_began, 1e-9)
             for output in decode(rows, list(owner)):
                 if text := output.take():
                     yield Chunk(output.request, output.sample, text)

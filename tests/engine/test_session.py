@@ -191,3 +191,11 @@ def test_times_and_rates_are_told(session: Session) -> None:
     assert timing.first_token_s > 0
     assert timing.prefill_tokens_per_s is not None
     assert timing.prefill_tokens_per_s > 0
+
+
+def test_the_first_token_of_a_request_that_waits_is_timed_from_the_beginning(
+    session: Session,
+) -> None:
+    requests = [GenerateRequest(prompt="x", max_new_tokens=20)] * (2 * MAX_ROWS)
+    first = [c.timing.first_token_s or 0.0 for c in run(session, *requests)]
+    assert min(first[MAX_ROWS:]) > max(first[:MAX_ROWS])
