@@ -1,61 +1,85 @@
 """The configuration of a GPTBigCode model: ``config.json`` as one frozen, validated record.
 
 Free of torch, so that rooms that only look at a model need not import it. Fields and defaults are
-those of transformers 4.56.2 (``models/gpt_bigcode/configuration_gpt_bigcode.py``).
+those of transformers 4.56.2 (``models/gpt_bigcode/configuration_gpt_bigcode.py`` and
+``configuration_utils.py``).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from bigcode_cli.errors import ModelUnsupportedError
-from bigcode_cli.model.files import read_json
+from bigcode_cli.errors import ModelUnsupportedError, OutputError
+from bigcode_cli.model.arguments import NAMES, ConfigArguments, by_field
+from bigcode_cli.model.config_checks import check, check_kv_heads, short
+from bigcode_cli.model.files import read_json, write_json
+from bigcode_cli.model.labels import label_maps
+from bigcode_cli.model.locate import locate
 
 MODEL_TYPE = "gpt_bigcode"
 CONFIG_NAME = "config.json"
+DEFAULT_HEAD_DROPOUT = 0.1
 
-ACTIVATIONS = frozenset(
-    {"relu", "silu", "swish", "gelu", "tanh", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"}
-)
-
-# Other names that transformers gives to the same fields.
-ALIASES = {
-    "hidden_size": "n_embd",
-    "max_position_embeddings": "n_positions",
-    "num_attention_heads": "n_head",
-    "num_hidden_layers": "n_layer",
-}
-
-# Far above every published model, far below what would exhaust the machine in arithmetic alone.
-_LARGEST = {
-    "vocab_size": 2**24,
-    "n_positions": 2**24,
-    "n_embd": 2**17,
-    "n_layer": 2**12,
-    "n_head": 2**12,
-    "n_inner": 2**20,
-}
+_LABEL_MAPS = ("id2label", "label2id")
+_LABEL_ARGUMENTS = ("num_labels", *_LABEL_MAPS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GPTBigCodeConfig:
     """Every field of transformers' ``GPTBigCodeConfig``, under its name and with its default.
 
+    The constructor takes fields and aliases by keyword: ``hidden_size`` for ``n_embd``,
+    ``max_position_embeddings`` for ``n_positions``, ``num_attention_heads`` for ``n_head``,
+    ``num_hidden_layers`` for ``n_layer``, ``attention_type`` for ``multi_query``. It also takes
+    ``num_labels``, which is as many as ``id2label`` names, or else 2, and
+    ``num_key_value_heads``, which must be what ``multi_query`` and ``n_head`` make of it:
+    grouped-query attention is none of GPTBigCode.
+
     Attributes:
+        vocab_size: rows of the token embedding, and logits of a position.
+        n_positions: longest sequence; rows of the position embedding.
+        n_embd: width of the hidden states.
+        n_layer: blocks.
+        n_head: query heads of each attention.
         n_inner: width of the feed-forward layer; ``None`` means ``4 * n_embd``.
+        activation_function: of the feed-forward layer: ``relu``, ``silu`` (``swish``), ``gelu``,
+            ``tanh``, ``gelu_new``, ``gelu_fast`` or ``gelu_pytorch_tanh``.
+        resid_pdrop: dropout of what attention and feed-forward layer add to the hidden states.
+        embd_pdrop: dropout of the embeddings.
+        attn_pdrop: dropout of the attention probabilities.
+        layer_norm_epsilon: added to the variance in LayerNorm.
+        initializer_range: standard deviation of fresh weights.
         scale_attn_weights: divide attention scores by ``sqrt(head_dim)``.
+        use_cache: ``forward`` makes and returns a key/value cache unless told otherwise.
+        bos_token_id: begins a text.
+        eos_token_id: ends a text.
+        pad_token_id: fills the rows of a batch; sequence classification pools before it.
         attention_softmax_in_fp32: softmax in float32 when activations are half precision.
         scale_attention_softmax_in_fp32: with it, divide half-precision scores by the layer's
             number (from 1) before the softmax and multiply them back in float32, so that they
             cannot overflow.
         multi_query: all query heads share one key and one value head (Shazeer 2019).
         tie_word_embeddings: ``lm_head`` is the token embedding itself.
+        add_cross_attention: each block also attends to an encoder's hidden states; needs
+            ``multi_query=False``.
+        output_attentions: ``forward`` returns attention probabilities unless told otherwise.
+        output_hidden_states: ``forward`` returns all hidden states unless told otherwise.
+        return_dict: ``forward`` returns a record, not a tuple, unless told otherwise.
+        problem_type: the loss of sequence classification: ``regression``,
+            ``single_label_classification`` or ``multi_label_classification``; ``None`` chooses
+            by ``num_labels`` and the dtype of the labels.
+        classifier_dropout: dropout before a token classifier; ``None``: see ``head_dropout``.
+        id2label: the name of each label, by its id from 0; ``LABEL_0`` … unless given.
+        label2id: its inverse.
         extra: keys of ``config.json`` that mean nothing here, kept for the next reader.
 
     Raises:
-        ModelUnsupportedError: a value has the wrong type, is out of range, or cannot be honoured.
+        ModelUnsupportedError: a value has the wrong type, is out of range, contradicts another,
+            or cannot be honoured.
+        UsageError: ``extra`` holds a key that has its own argument.
+        TypeError: an argument that there is not.
     """
 
     vocab_size: int = 50257
@@ -80,70 +104,40 @@ class GPTBigCodeConfig:
     multi_query: bool = True
     tie_word_embeddings: bool = True
     add_cross_attention: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    return_dict: bool = True
+    problem_type: str | None = None
+    classifier_dropout: float | None = None
+    id2label: Mapping[int, str] = field(hash=False)
+    label2id: Mapping[str, int] = field(hash=False)
+    extra: Mapping[str, Any] = field(hash=False)
 
-    def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
-            value = getattr(self, name)
-            if name == "n_inner" and value is None:
-                continue
-            if type(value) is not int or not 1 <= value <= largest:
-                raise _bad(name, value, f"an integer from 1 to {largest}")
-        if self.n_embd % self.n_head:
-            raise ModelUnsupportedError(
-                f"config.json: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}"
-            )
-        activation = self.activation_function
-        if not isinstance(activation, str) or activation not in ACTIVATIONS:
-            raise _bad(
-                "activation_function", activation, f"one of {', '.join(sorted(ACTIVATIONS))}"
-            )
-        self._check_numbers()
-        self._check_flags()
-
-    def _check_numbers(self) -> None:
-        for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-            if not (_is_number(value := getattr(self, name)) and 0 <= value < 1):
-                raise _bad(name, value, "a number from 0 to below 1")
-        if not (_is_number(self.layer_norm_epsilon) and 0 < self.layer_norm_epsilon < 1):
-            raise _bad("layer_norm_epsilon", self.layer_norm_epsilon, "a number between 0 and 1")
-        if not (_is_number(self.initializer_range) and self.initializer_range >= 0):
-            raise _bad("initializer_range", self.initializer_range, "a number of 0 or more")
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            value = getattr(self, name)
-            if value is not None and type(value) is not int:
-                raise _bad(name, value, "an integer or null")
-
-    def _check_flags(self) -> None:
+    def __init__(self, **values: Unpack[ConfigArguments]) -> None:
+        named = by_field(values)
+        kv_heads = named.pop("num_key_value_heads", None)
+        labels = (named.pop(name, None) for name in _LABEL_ARGUMENTS)
+        named["id2label"], named["label2id"] = label_maps(*labels)
+        named["extra"] = dict(named.get("extra", {}))
         for entry in fields(self):
-            if entry.type is bool and type(value := getattr(self, entry.name)) is not bool:
-                raise _bad(entry.name, value, "true or false")
-        if self.add_cross_attention:
-            raise ModelUnsupportedError(
-                "config.json: models with cross-attention are not supported"
-            )
+            object.__setattr__(self, entry.name, named.get(entry.name, entry.default))
+        check(self)
+        check_kv_heads(self, kv_heads)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The configuration that the keys of a ``config.json`` describe.
 
+        Keys that mean nothing here go into ``extra``.
+
         Raises:
             ModelUnsupportedError: another architecture, or a value that cannot be honoured.
         """
         _check_model_type(values)
-        named: dict[str, Any] = {}
-        extra: dict[str, Any] = {}
-        own = {entry.name for entry in fields(cls)} - {"extra"}
-        for key, value in values.items():
-            name = ALIASES.get(key, key)
-            if name not in own:
-                if key != "model_type":
-                    extra[key] = value
-            elif name in named and named[name] != value:
-                raise ModelUnsupportedError(f"config.json gives two values for {name}")
-            else:
-                named[name] = value
-        return cls(**named, extra=extra)
+        own = NAMES - {"extra"}
+        named = {key: value for key, value in values.items() if key in own}
+        rest = values.keys() - own - {"model_type"}
+        return cls(**named, extra={key: values[key] for key in values if key in rest})
 
     @classmethod
     def from_file(cls, folder: Path) -> Self:
@@ -156,11 +150,130 @@ class GPTBigCodeConfig:
         """
         return cls.from_dict(read_json(folder, CONFIG_NAME))
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **changes: Unpack[ConfigArguments],
+    ) -> Self:
+        """The configuration of a model; of one on the Hub, its weights are not fetched.
+
+        Args:
+            name: a built-in model, a folder, or a Hub id ``owner/name``.
+            revision: branch, tag or commit of a model on the Hub.
+            local_files_only: never use the network.
+            changes: values to take instead of the model's own, as for :meth:`with_changes`.
+
+        Raises:
+            ModelError: one of its leaves: the model is not to be had, or its configuration is
+                missing, corrupt or of another architecture.
+            UsageError: a revision that is none, or one for a model that is not on the Hub.
+        """
+        folder = locate(
+            name, revision=revision, local_files_only=local_files_only, config_only=True
+        )
+        return cls.from_file(folder).with_changes(**changes)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``folder/config.json``, all of it or nothing; the folder is made if need be.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            write_json(Path(folder) / CONFIG_NAME, self.to_dict())
+        except OSError as error:
+            raise OutputError(
+                f"the configuration cannot be written to {folder}: {error.strerror or error}"
+            ) from error
+
     def to_dict(self) -> dict[str, Any]:
-        """The keys of ``config.json``, ``extra`` among them; ``from_dict`` is its inverse."""
+        """The keys of ``config.json``, ``extra`` among them; ``from_dict`` is its inverse.
+
+        ``num_labels`` is not written: ``id2label`` tells it.
+        """
         own = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         del own["extra"]
+        own |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
+        own["num_key_value_heads"] = self.num_key_value_heads
         return {"model_type": MODEL_TYPE, **own, **self.extra}
+
+    def with_changes(self, **changes: Unpack[ConfigArguments]) -> Self:
+        """A configuration like this one, with other values; aliases as for the constructor.
+
+        Another number of labels, or another map of them, replaces the labels as a whole; the
+        number that there is leaves them as they are.
+
+        Raises:
+            ModelUnsupportedError: a value that cannot be honoured.
+            TypeError: an argument that there is not.
+        """
+        named = by_field(changes)
+        for name in _LABEL_ARGUMENTS:
+            if named.get(name, ...) is None:
+                del named[name]
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        count = named.get("num_labels", self.num_labels)
+        if count != self.num_labels or not named.keys().isdisjoint(_LABEL_MAPS):
+            for name in _LABEL_MAPS:
+                del values[name]
+        return type(self)(**values | named)
+
+    @property
+    def hidden_size(self) -> int:
+        """``n_embd``."""
+        return self.n_embd
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """``n_positions``."""
+        return self.n_positions
+
+    @property
+    def num_attention_heads(self) -> int:
+        """``n_head``."""
+        return self.n_head
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """``n_layer``."""
+        return self.n_layer
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """``kv_heads``."""
+        return self.kv_heads
+
+    @property
+    def attention_type(self) -> bool:
+        """``multi_query``."""
+        return self.multi_query
+
+    @property
+    def use_return_dict(self) -> bool:
+        """``return_dict``."""
+        return self.return_dict
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels a classifier tells apart."""
+        return len(self.id2label)
+
+    @property
+    def head_dropout(self) -> float:
+        """Dropout before a token classifier: the first of three that is there.
+
+        They are ``classifier_dropout``, ``extra``'s ``hidden_dropout`` and 0.1, as in
+        transformers' ``GPTBigCodeForTokenClassification``.
+        """
+        if self.classifier_dropout is not None:
+            return self.classifier_dropout
+        hidden: float | None = self.extra.get("hidden_dropout")
+        return DEFAULT_HEAD_DROPOUT if hidden is None else hidden
 
     @property
     def head_dim(self) -> int:
@@ -194,9 +307,15 @@ class GPTBigCodeConfig:
             "attn.c_attn": (width + 2 * self.kv_dim, width),
             "attn.c_proj": (width, width),
             "ln_2": (width,),
-            "mlp.c_fc": (inner, width),
-            "mlp.c_proj": (width, inner),
         }
+        if self.add_cross_attention:
+            layer |= {
+                "crossattention.c_attn": (2 * width, width),
+                "crossattention.q_attn": (width, width),
+                "crossattention.c_proj": (width, width),
+                "ln_cross_attn": (width,),
+            }
+        layer |= {"mlp.c_fc": (inner, width), "mlp.c_proj": (width, inner)}
         modules = {f"h.{at}.{name}": layer[name] for at in range(self.n_layer) for name in layer}
         for name, shape in {**modules, "ln_f": (width,)}.items():
             shapes[f"transformer.{name}.weight"] = shape
@@ -227,21 +346,6 @@ def _check_model_type(values: Mapping[str, Any]) -> None:
             "use bigcode/gpt_bigcode-santacoder, the same model as GPTBigCode",
         )
     raise ModelUnsupportedError(
-        f"config.json: model_type is {_short(model_type)}, not {MODEL_TYPE}",
+        f"configuration: model_type is {short(model_type)}, not {MODEL_TYPE}",
         "only GPTBigCode models (SantaCoder, StarCoder, Granite code) can be used",
     )
-
-
-def _is_number(value: object) -> bool:
-    if type(value) is int:
-        return abs(value) < 2**53
-    return type(value) is float and math.isfinite(value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _bad(name: str, value: object, wanted: str) -> ModelUnsupportedError:
-    return ModelUnsupportedError(f"config.json: {name} must be {wanted}, not {_short(value)}")

@@ -56,6 +56,20 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return parse_json_object(data, str(path))
 
 
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as a JSON file, the whole of it or nothing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
     """``data`` as one JSON object; ``where`` names it in the message.
 
