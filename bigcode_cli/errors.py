@@ -23,6 +23,10 @@ class BigcodeError(Exception):
         self.hint = hint
 
 
+class BigcodeWarning(UserWarning):
+    """Something was done in another way than it was asked for."""
+
+
 class UsageError(BigcodeError):
     """The command line, a setting or a record's value makes no sense."""
 

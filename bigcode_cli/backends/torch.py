@@ -21,6 +21,9 @@ from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
 PREFILL_CHUNK = 512
 """Prompt positions a forward pass: bounds the activations and lets Ctrl-C and progress in."""
 
+ATTENTION = {"flash": "flash_attention_2"}
+"""Kernels that the command line and the model call by different names."""
+
 SCORE_CHUNK = 256
 """Positions whose logits are in memory at once while scoring."""
 
@@ -64,7 +67,7 @@ class TorchBackend:
             device=device,
             dtype=dtype,
             quantize=options.quantize,
-            attention="sdpa" if options.attention == "auto" else options.attention,
+            attn_implementation=ATTENTION.get(options.attention, options.attention),
             progress=lambda done, total: report.progress("loading", done, total, "B"),
         )
         info = BackendInfo(
@@ -98,7 +101,7 @@ class TorchBackend:
         """See ``engine.protocol.Backend.score``."""
         self._check(ids)
         row = torch.tensor([ids], device=self._device)
-        hidden = self._model.transformer(row)[0, :-1]
+        hidden = self._model.transformer(row, use_cache=False).last_hidden_state[0, :-1]
         scores: list[float] = []
         for start in range(0, hidden.shape[0], SCORE_CHUNK):
             logits = self._model.lm_head(hidden[start : start + SCORE_CHUNK]).float()
@@ -140,7 +143,7 @@ class TorchBackend:
     ) -> Tensor:
         """Feed the rows in chunks, padded on the right; the last token's hidden state of each.
 
-        What is fed beyond a row's end is not counted into its cache, and later tokens overwrite it.
+        What is fed beyond a row's end is taken back, and later tokens overwrite it.
 
         Returns:
             ``(rows, n_embd)``.
@@ -153,9 +156,9 @@ class TorchBackend:
         last_hidden: list[Tensor | None] = [None] * len(rows)
         for start in range(0, longest, PREFILL_CHUNK):
             chunk = padded[:, start : start + PREFILL_CHUNK]
-            hidden = self._model.transformer(chunk, past_key_values=cache)
-            counts = [min(max(len(ids) - start, 0), chunk.shape[1]) for ids in rows]
-            cache.advance(counts)
+            output = self._model.transformer(chunk, past_key_values=cache, use_cache=True)
+            hidden = output.last_hidden_state
+            cache.crop([min(len(ids), start + chunk.shape[1]) for ids in rows])
             for row, ids in enumerate(rows):
                 if start < len(ids) <= start + chunk.shape[1]:
                     last_hidden[row] = hidden[row, len(ids) - 1 - start]
@@ -232,9 +235,10 @@ class TorchRows:
     def _logits(self) -> Tensor:
         """``(rows, vocab)`` float32, after feeding the pending tokens."""
         if self._pending is not None:
-            states = self._model.transformer(self._pending[:, None], past_key_values=self._cache)
-            self._cache.advance([1] * len(self))
-            self._hidden = states[:, -1]
+            output = self._model.transformer(
+                self._pending[:, None], past_key_values=self._cache, use_cache=True
+            )
+            self._hidden = output.last_hidden_state[:, -1]
         assert self._hidden is not None
         logits: Tensor = self._model.lm_head(self._hidden)[:, : self._vocab_size]
         return logits.float()

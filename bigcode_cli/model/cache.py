@@ -1,8 +1,9 @@
-"""The KV cache: keys and values of all tokens so far, preallocated, a visible argument.
+"""The KV cache: keys and values of all tokens so far, a visible argument.
 
-One law holds everywhere: the token at position p of a row lies in slot p. Rows of different
-length are padded on the right; padding that a pass wrote is overwritten by later tokens and never
-seen by an earlier query, because a query at slot p sees the slots up to p alone.
+Tokens lie in the slots of a row in the order in which they were fed. Rows of different length are
+padded on the right: padding that a pass wrote is taken back by ``crop``, overwritten by later
+tokens, and never seen by an earlier query, because a query sees the slots up to its own alone.
+Padding on the left is for the caller's ``attention_mask`` to hide.
 """
 
 from collections.abc import Sequence
@@ -10,22 +11,31 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bigcode_cli.errors import UsageError
-from bigcode_cli.model.attention import Visible
 from bigcode_cli.model.config import GPTBigCodeConfig
+
+LegacyCache = Sequence[Tensor | Sequence[Tensor]]
+"""Keys and values of each layer, merged or as a pair: see ``KVCache.from_legacy_cache``."""
+
+_GROWTH = 256
+"""A full cache grows to the next multiple: few copies, little that is never used."""
 
 
 class KVCache:
     """Keys and values of every layer for a batch of rows.
 
     Attributes:
-        storage: ``(n_layer, batch, kv_heads, capacity, 2 * head_dim)``, keys before values.
+        layers: for each layer ``(batch, kv_heads, capacity, 2 * head_dim)``, keys before values.
+        encoder: for each layer the keys and values of the encoder's states, ``(batch, heads,
+            encoder_time, 2 * head_dim)``; ``None`` before cross-attention has made them.
         lengths: tokens that each row holds, on the host.
     """
 
-    def __init__(self, storage: Tensor, lengths: list[int]) -> None:
-        self.storage = storage
+    def __init__(self, layers: list[Tensor], lengths: list[int]) -> None:
+        self.layers = layers
+        self.encoder: list[Tensor | None] = [None] * len(layers)
         self.lengths = lengths
         self._slots: tuple[tuple[int, ...], int, Tensor] | None = None
 
@@ -39,19 +49,47 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> Self:
-        """An empty cache.
+        """An empty cache, with room for ``capacity`` tokens a row until it has to grow.
 
         It is filled with zeros: a masked slot weighs nothing only as long as it holds numbers.
+        """
+        shape = (config.n_layer, batch, config.kv_heads, capacity, 2 * config.head_dim)
+        storage = torch.zeros(shape, dtype=dtype, device=device)
+        return cls(list(storage.unbind(0)), [0] * batch)
+
+    @classmethod
+    def from_legacy_cache(cls, past_key_values: LegacyCache) -> Self:
+        """A cache that holds what transformers' legacy tuple holds.
+
+        Args:
+            past_key_values: for each layer keys before values, merged as in transformers 4.37.2:
+                ``(batch, slots, 2 * head_dim)`` with multi-query attention, ``(batch, heads,
+                slots, 2 * head_dim)`` without; or, as in later versions, a pair of keys and values
+                ``(batch, kv_heads, slots, head_dim)``.
 
         Raises:
-            UsageError: ``capacity`` is beyond the positions that the model has.
+            UsageError: the layers are none of that, or differ in their shapes.
         """
-        if not 1 <= capacity <= config.n_positions:
-            raise UsageError(
-                f"a KV cache of {capacity} tokens does not fit a model of {config.n_positions}"
-            )
-        shape = (config.n_layer, batch, config.kv_heads, capacity, 2 * config.head_dim)
-        return cls(torch.zeros(shape, dtype=dtype, device=device), [0] * batch)
+        merged = [
+            layer.clone() if isinstance(layer, Tensor) else torch.cat(list(layer), dim=-1)
+            for layer in past_key_values
+        ]
+        layers = [layer[:, None] if layer.dim() == 3 else layer for layer in merged]
+        if len({layer.shape for layer in layers}) != 1 or layers[0].dim() != 4:
+            raise UsageError("past_key_values has one tensor of keys and values a layer, all alike")
+        batch, _, slots, _ = layers[0].shape
+        return cls(layers, [slots] * batch)
+
+    def to_legacy_cache(self) -> tuple[Tensor, ...]:
+        """The inverse of ``from_legacy_cache``: merged copies, without what the encoder gave.
+
+        Raises:
+            UsageError: the rows differ in length, which the tuple cannot tell.
+        """
+        if not self._is_even():
+            raise UsageError("rows of different length have no legacy cache")
+        held = [layer[:, :, : self.longest].clone() for layer in self.layers]
+        return tuple(layer[:, 0] if layer.shape[1] == 1 else layer for layer in held)
 
     @staticmethod
     def size(config: GPTBigCodeConfig, batch: int, capacity: int, *, dtype: torch.dtype) -> int:
@@ -65,23 +103,38 @@ class KVCache:
         return len(self.lengths)
 
     @property
-    def capacity(self) -> int:
-        """How many tokens a row can hold."""
-        return self.storage.shape[3]
+    def longest(self) -> int:
+        """How many tokens the longest row holds."""
+        return max(self.lengths, default=0)
 
-    def check(self, batch: int, time: int) -> None:
-        """Raise unless ``time`` more tokens fit into each of ``batch`` rows.
+    @property
+    def capacity(self) -> int:
+        """How many tokens a row can hold before the cache has to grow."""
+        return self.layers[0].shape[2]
+
+    def get_seq_length(self) -> int:
+        """``longest``, under transformers' name."""
+        return self.longest
+
+    def check(self, config: GPTBigCodeConfig, batch: int) -> None:
+        """Raise unless this is a cache of such a model and of ``batch`` rows.
 
         Raises:
-            UsageError: the batch is another one, or a row would grow beyond the capacity.
+            UsageError: it is not.
         """
-        if batch != self.batch:
-            raise UsageError(f"{batch} rows do not match a KV cache of {self.batch}")
-        longest = max(self.lengths, default=0)
-        if longest + time > self.capacity:
+        _, heads, _, width = self.layers[0].shape
+        held = (len(self.layers), self.batch, heads, width)
+        wanted = (config.n_layer, batch, config.kv_heads, 2 * config.head_dim)
+        if held != wanted:
             raise UsageError(
-                f"{time} more tokens after {longest} exceed the KV cache of {self.capacity}"
+                f"past_key_values has (layers, rows, heads, width) {held}, not {wanted}"
             )
+
+    def borrow(self) -> Self:
+        """The same tokens, for a pass that is to leave no trace in this cache."""
+        other = type(self)(list(self.layers), list(self.lengths))
+        other.encoder = list(self.encoder)
+        return other
 
     def slots(self, time: int) -> Tensor:
         """Slots, and so default positions, of the next ``time`` tokens: int64 ``(batch, time)``.
@@ -91,10 +144,9 @@ class KVCache:
         known = self._slots
         if known is not None and known[0] == tuple(self.lengths) and known[1] == time:
             return known[2]
-        device = self.storage.device
+        device = self.layers[0].device
         if self._is_even():
-            start = self.lengths[0] if self.lengths else 0
-            slots = torch.arange(start, start + time, device=device)[None]
+            slots = torch.arange(self.longest, self.longest + time, device=device)[None]
         else:
             # Not waited for: a step must not synchronise with the device.
             starts = torch.tensor(self.lengths).to(device, non_blocking=True)
@@ -102,21 +154,11 @@ class KVCache:
         self._slots = (tuple(self.lengths), time, slots)
         return slots
 
-    def visible(self, time: int) -> Visible:
-        """What the next ``time`` tokens may see once they are appended."""
-        even = self._is_even()
-        longest = max(self.lengths, default=0)
-        if even and time == 1:
-            return Visible()
-        if longest == 0:
-            return Visible(causal=True)
-        slots = self.slots(time)
-        mask = torch.arange(longest + time, device=slots.device) <= slots[:, :, None]
-        ends = None if even else (slots[:, -1] + 1).to(torch.int32)
-        return Visible(mask=mask[:, None], ends=ends)
-
     def append(self, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
         """Write the keys and values of new tokens behind those that each row holds.
+
+        They are written in place, unless gradients are recorded: a later write must not change
+        what a backward pass still needs, so the layer is copied then.
 
         Args:
             layer: which layer they belong to.
@@ -125,14 +167,15 @@ class KVCache:
         Returns:
             keys and values, ``(batch, kv_heads, slots, head_dim)`` each: views up to the longest
             row's last new token.
-
-        Raises:
-            UsageError: see ``check``.
         """
-        time = key_value.shape[2]
-        self.check(key_value.shape[0], time)
-        stored = self.storage[layer]
-        longest = max(self.lengths, default=0)
+        time, longest = key_value.shape[2], self.longest
+        stored = self.layers[layer]
+        if torch.is_grad_enabled() and (key_value.requires_grad or stored.requires_grad):
+            self.layers[layer] = stored = functional.pad(stored[:, :, :longest], (0, 0, 0, time))
+        elif longest + time > stored.shape[2]:
+            capacity = -(-(longest + time) // _GROWTH) * _GROWTH
+            room = (0, 0, 0, capacity - stored.shape[2])
+            self.layers[layer] = stored = functional.pad(stored, room)
         if self._is_even():
             stored[:, :, longest : longest + time] = key_value
         else:
@@ -141,25 +184,29 @@ class KVCache:
         keys, values = stored[:, :, : longest + time].chunk(2, dim=-1)
         return keys, values
 
-    def advance(self, counts: Sequence[int]) -> None:
-        """Count the tokens of the pass that is done: ``counts[row]``, padding left out.
+    def advance(self, time: int) -> None:
+        """Count the ``time`` tokens that a pass has appended to every row."""
+        self.lengths = [length + time for length in self.lengths]
+
+    def crop(self, lengths: Sequence[int]) -> None:
+        """Take back what each row holds beyond ``lengths[row]``: padding, or tokens rejected.
 
         Raises:
-            UsageError: a row would grow beyond the capacity.
+            UsageError: a row holds fewer.
         """
-        lengths = [held + count for held, count in zip(self.lengths, counts, strict=True)]
-        if any(count < 0 for count in counts) or max(lengths, default=0) > self.capacity:
-            raise UsageError(f"{max(lengths)} tokens exceed the KV cache of {self.capacity}")
-        self.lengths = lengths
+        pairs = list(zip(lengths, self.lengths, strict=True))
+        if any(not 0 <= wanted <= held for wanted, held in pairs):
+            raise UsageError(f"rows of {self.lengths} tokens cannot be cropped to {list(lengths)}")
+        self.lengths = list(lengths)
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; an index that repeats forks its row."""
         if list(rows) == list(range(self.batch)):
             return
-        index = torch.tensor(list(rows), dtype=torch.int64).to(
-            self.storage.device, non_blocking=True
-        )
-        self.storage = self.storage.index_select(1, index)
+        device = self.layers[0].device
+        index = torch.tensor(list(rows), dtype=torch.int64).to(device, non_blocking=True)
+        self.layers = [layer.index_select(0, index) for layer in self.layers]
+        self.encoder = [None if own is None else own.index_select(0, index) for own in self.encoder]
         self.lengths = [self.lengths[row] for row in rows]
 
     def _is_even(self) -> bool:

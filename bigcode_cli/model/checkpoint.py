@@ -53,7 +53,7 @@ def load_model(
     device: torch.device | str,
     dtype: torch.dtype,
     quantize: Quantize = "none",
-    attention: str = "sdpa",
+    attn_implementation: str = "auto",
     progress: LoadProgress | None = None,
 ) -> GPTBigCodeForCausalLM:
     """Load the model in ``folder``, in evaluation mode.
@@ -68,15 +68,15 @@ def load_model(
         ModelUnsupportedError: another architecture, tensors that GPTBigCode does not have, or
             weights beyond the range of ``dtype``.
         ModelTooLargeError: the device has no memory for the weights.
-        UsageError: ``attention`` is unknown or cannot work on this device.
+        UsageError: ``attn_implementation`` is unknown or cannot work on this device.
     """
     device = torch.device(device)
-    if attention == "flash":
-        require_flash(device, dtype)
     stored = read_stored(folder)
     config = _fit_config(GPTBigCodeConfig.from_file(folder), stored)
+    if attn_implementation == "flash_attention_2":
+        require_flash(device, dtype, config.head_dim)
     with torch.device("meta"):
-        model = GPTBigCodeForCausalLM(config, attention)
+        model = GPTBigCodeForCausalLM(config, attn_implementation)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     _check_names(folder, shapes, stored)
     reader = _Reader(model, stored, device, dtype, quantize)

@@ -1,263 +1,493 @@
 """GPTBigCode in PyTorch: the reference that every faster path is tested against.
 
 GPT-2's decoder (Radford et al. 2019) with multi-query attention (Shazeer 2019), as in SantaCoder
-(Ben Allal et al. 2023) and StarCoder (Li et al. 2023). Module and parameter names are those of the
-checkpoints; linear layers are plain ``nn.Linear``, ``(out, in)``.
+(Ben Allal et al. 2023) and StarCoder (Li et al. 2023). The arguments and outputs are those that
+transformers 4.37.2 to 4.56.2 document (``models/gpt_bigcode/modeling_gpt_bigcode.py``).
 """
 
-import math
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from bigcode_cli.errors import UsageError
-from bigcode_cli.model.attention import ATTENTION, Scaling, Visible
-from bigcode_cli.model.cache import KVCache
+from bigcode_cli.model.attention import check_implementation, choose_kernel, eager
+from bigcode_cli.model.cache import KVCache, LegacyCache
 from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.layers import Embedding, GPTBigCodeBlock, Linear, Pass
+from bigcode_cli.model.losses import causal_lm_loss
+from bigcode_cli.model.masks import (
+    CausalMask,
+    check_mask,
+    check_shape,
+    encoder_visible,
+    positions_of,
+    self_visible,
+)
+from bigcode_cli.model.outputs import (
+    BaseModelOutputWithPastAndCrossAttentions,
+    CausalLMOutputWithCrossAttentions,
+)
+from bigcode_cli.model.pretrained import GPTBigCodePreTrainedModel
 
 
-def gelu_new(hidden: Tensor) -> Tensor:
-    """GELU by tanh (Hendrycks and Gimpel 2016), written out as in GPT-2."""
-    inner = math.sqrt(2.0 / math.pi) * (hidden + 0.044715 * hidden.pow(3.0))
-    return 0.5 * hidden * (1.0 + torch.tanh(inner))
-
-
-def gelu_pytorch_tanh(hidden: Tensor) -> Tensor:
-    """GELU by tanh, PyTorch's kernel."""
-    return functional.gelu(hidden, approximate="tanh")
-
-
-def gelu_fast(hidden: Tensor) -> Tensor:
-    """GELU by tanh, factored, with sqrt(2 / pi) rounded as in the checkpoints that name it."""
-    inner = hidden * 0.7978845608 * (1.0 + 0.044715 * hidden * hidden)
-    return 0.5 * hidden * (1.0 + torch.tanh(inner))
-
-
-ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu,
-    "silu": functional.silu,
-    "swish": functional.silu,
-    "gelu": functional.gelu,
-    "tanh": torch.tanh,
-    "gelu_new": gelu_new,
-    "gelu_fast": gelu_fast,
-    "gelu_pytorch_tanh": gelu_pytorch_tanh,
-}
-
-
-class Linear(nn.Linear):
-    """A linear layer whose weights the model draws, or a checkpoint brings."""
-
-    def reset_parameters(self) -> None:
-        """Draw nothing: on the meta device alone it would cost two seconds of imports."""
-
-
-class Embedding(nn.Embedding):
-    """An embedding whose weights the model draws, or a checkpoint brings."""
-
-    def reset_parameters(self) -> None:
-        """Draw nothing, as ``Linear``."""
-
-
-class GPTBigCodeAttention(nn.Module):
-    """Causal self-attention of layer ``layer`` (from 0)."""
-
-    def __init__(self, config: GPTBigCodeConfig, layer: int, attention: str) -> None:
-        super().__init__()
-        self.layer = layer
-        self.heads = config.n_head
-        self.head_dim = config.head_dim
-        self.multi_query = config.multi_query
-        self.attend = ATTENTION[attention]
-        self.scaling = Scaling(
-            scale=config.head_dim**-0.5 if config.scale_attn_weights else 1.0,
-            softmax_in_fp32=config.attention_softmax_in_fp32,
-            layer_factor=layer + 1.0 if config.scale_attention_softmax_in_fp32 else 1.0,
-        )
-        self.dropout = config.attn_pdrop
-        self.c_attn = Linear(config.n_embd, config.n_embd + 2 * config.kv_dim)
-        self.c_proj = Linear(config.n_embd, config.n_embd)
-        self.resid_dropout = nn.Dropout(config.resid_pdrop)
-
-    def split(self, projected: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and merged keys and values out of what ``c_attn`` gives.
-
-        Its last axis is ``[all queries | key | value]`` with multi-query attention, else, for each
-        head in turn, ``[query | key | value]``.
-
-        Args:
-            projected: ``(batch, time, n_embd + 2 * kv_dim)``.
-
-        Returns:
-            queries ``(batch, heads, time, head_dim)``, keys before values ``(batch, kv_heads,
-            time, 2 * head_dim)``.
-        """
-        batch, time, _ = projected.shape
-        if self.multi_query:
-            width = self.heads * self.head_dim
-            query = projected[..., :width].view(batch, time, self.heads, self.head_dim)
-            return query.transpose(1, 2), projected[:, None, :, width:]
-        heads = projected.view(batch, time, self.heads, 3 * self.head_dim).transpose(1, 2)
-        return heads[..., : self.head_dim], heads[..., self.head_dim :]
-
-    def forward(self, hidden: Tensor, visible: Visible, cache: KVCache | None) -> Tensor:
-        """``(batch, time, n_embd)`` to the same shape; new keys and values go into ``cache``."""
-        query, key_value = self.split(self.c_attn(hidden))
-        if cache is None:
-            keys, values = key_value.chunk(2, dim=-1)
-        else:
-            keys, values = cache.append(self.layer, key_value)
-        dropout = self.dropout if self.training else 0.0
-        output = self.attend(query, keys, values, visible, self.scaling, dropout)
-        projected: Tensor = self.c_proj(output.transpose(1, 2).flatten(2))
-        return self.resid_dropout(projected)  # type: ignore[no-any-return]
-
-
-class GPTBigCodeMLP(nn.Module):
-    """The feed-forward layer: ``c_proj(activation(c_fc(hidden)))``."""
-
-    def __init__(self, config: GPTBigCodeConfig) -> None:
-        super().__init__()
-        self.c_fc = Linear(config.n_embd, config.inner_dim)
-        self.c_proj = Linear(config.inner_dim, config.n_embd)
-        self.activation = ACTIVATION_FUNCTIONS[config.activation_function]
-        self.dropout = nn.Dropout(config.resid_pdrop)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """``(batch, time, n_embd)`` to the same shape."""
-        return self.dropout(self.c_proj(self.activation(self.c_fc(hidden))))  # type: ignore[no-any-return]
-
-
-class GPTBigCodeBlock(nn.Module):
-    """One layer: attention and feed-forward, each behind its norm and added to its input."""
-
-    def __init__(self, config: GPTBigCodeConfig, layer: int, attention: str) -> None:
-        super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
-        self.attn = GPTBigCodeAttention(config, layer, attention)
-        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
-        self.mlp = GPTBigCodeMLP(config)
-
-    def forward(self, hidden: Tensor, visible: Visible, cache: KVCache | None) -> Tensor:
-        """``(batch, time, n_embd)`` to the same shape."""
-        hidden = hidden + self.attn(self.ln_1(hidden), visible, cache)
-        return hidden + self.mlp(self.ln_2(hidden))  # type: ignore[no-any-return]
-
-
-class GPTBigCodeModel(nn.Module):
+class GPTBigCodeModel(GPTBigCodePreTrainedModel):
     """Token ids to hidden states, final norm included."""
 
-    def __init__(self, config: GPTBigCodeConfig, attention: str = "sdpa") -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: GPTBigCodeConfig, attn_implementation: str = "auto") -> None:
+        super().__init__(config)
+        check_implementation(attn_implementation)
+        self.attn_implementation = attn_implementation
         self.wte = Embedding(config.vocab_size, config.n_embd)
         self.wpe = Embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.h = nn.ModuleList(
-            GPTBigCodeBlock(config, layer, attention) for layer in range(config.n_layer)
-        )
+        self.h = nn.ModuleList(GPTBigCodeBlock(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.gradient_checkpointing = False
+        self._causal_mask = CausalMask()
+        self.draw(self)
 
     def forward(
         self,
-        input_ids: Tensor,
-        *,
+        input_ids: Tensor | None = None,
+        past_key_values: KVCache | LegacyCache | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: KVCache | None = None,
-    ) -> Tensor:
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
+    ) -> BaseModelOutputWithPastAndCrossAttentions | tuple[Any, ...]:
         """Run tokens through all layers.
 
+        Nothing in it waits for a GPU, so numbers are looked at on the host alone: ids and
+        positions that are given must lie within their tables.
+
         Args:
-            input_ids: ``(batch, time)``, ids below the rows of ``wte``; a padded tail may hold any.
-            position_ids: ``(batch or 1, time)``, rows of ``wpe``; by default those that follow the
-                tokens in the cache. They choose the embedding alone, not what a query sees.
-            past_key_values: what came before; the new keys and values are written into it, and it
-                is up to the caller to ``advance`` it.
+            input_ids: int64 ``(batch, time)``, rows of ``wte``: the tokens that the cache does not
+                hold yet.
+            past_key_values: what came before, with ``slots`` tokens a row: a ``KVCache``, or
+                transformers' legacy tuple (``KVCache.from_legacy_cache``).
+            attention_mask: ``(batch, slots + time)``, nonzero for real tokens and 0 for padding, on
+                either side; causal attention is added to it. Or ``(batch or 1, heads or 1, time,
+                slots + time)``, taken as it is, causal or not: boolean, true keeps; float, added
+                to the scores.
+            token_type_ids: int64 ``(batch, time)``, rows of ``wte`` that are added to the
+                embeddings.
+            position_ids: int64 ``(batch or 1, time)``, rows of ``wpe``; by default counted from
+                the tokens in the cache, padding included (``positions_of`` counts real tokens).
+                They choose the embedding alone, not what a query sees.
+            head_mask: ``(heads,)`` or ``(n_layer, heads)``, factors of the attention weights: 1
+                keeps a head, 0 silences it.
+            inputs_embeds: ``(batch, time, n_embd)``, in the place of ``input_ids``.
+            encoder_hidden_states: ``(batch, encoder_time, n_embd)``, for a model with
+                ``add_cross_attention``. Their keys and values are kept in the cache; as long as
+                it is handed on, the states are not read again and may be left out.
+            encoder_attention_mask: ``(batch, encoder_time)`` or ``(batch, time, encoder_time)``,
+                nonzero keeps; to be given at each step.
+            use_cache: write the new keys and values into the cache and give it out; without a
+                cache a new one is begun. If false, a cache that is given is read and stays as it
+                is. By default ``config.use_cache``, and false under gradient checkpointing.
+            output_attentions, output_hidden_states: give them out; by default as the
+                configuration says.
+            return_dict: give a record; if false, a tuple of its fields that are not ``None``. By
+                default ``config.return_dict``.
+            cache_position: int64 ``(time,)``, the slots of the new tokens as the causal mask and
+                the default positions take them; counted from the cache by default. The cache
+                appends, whatever they are, as transformers' ``DynamicCache`` does.
 
         Returns:
-            ``(batch, time, n_embd)``.
+            ``last_hidden_state`` ``(batch, time, n_embd)`` and what else was asked for.
 
         Raises:
-            UsageError: more tokens than the model has positions or the cache has room for.
+            UsageError: arguments that contradict each other, have another shape than said, or
+                ask for more positions than the model has; flash attention where it cannot work.
         """
-        batch, time = input_ids.shape
-        cache = past_key_values
-        if cache is None:
-            if time > self.config.n_positions:
-                raise UsageError(
-                    f"{time} tokens exceed the model's {self.config.n_positions} positions"
-                )
-            visible = Visible(causal=time > 1)
-            positions = torch.arange(time, device=input_ids.device)[None]
-        else:
-            cache.check(batch, time)
-            visible = cache.visible(time)
-            positions = cache.slots(time)
-        if position_ids is not None:
-            positions = position_ids
-        hidden: Tensor = self.drop(self.wte(input_ids) + self.wpe(positions))
+        hidden = self._embeddings(input_ids, inputs_embeds)
+        uses_cache = self._uses_cache(use_cache)
+        cache = self._cache(past_key_values, hidden, uses_cache=uses_cache)
+        slots = self._slots(cache, hidden, cache_position)
+        if position_ids is None and cache_position is None:
+            self._check_positions(cache, hidden)
+        hidden = hidden + self.wpe(slots if position_ids is None else position_ids)
+        if token_type_ids is not None:
+            hidden = hidden + self.wte(token_type_ids)
+        hidden = self.drop(hidden)
+        run = self._pass(
+            hidden,
+            cache,
+            slots,
+            attention_mask,
+            head_mask,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            with_weights=_or(output_attentions, self.config.output_attentions),
+            is_default=cache_position is None,
+        )
+        output = self._layers(
+            hidden, run, with_states=_or(output_hidden_states, self.config.output_hidden_states)
+        )
+        if cache is not None and uses_cache:
+            cache.advance(hidden.shape[1])
+            output.past_key_values = cache
+        return output if _or(return_dict, self.config.return_dict) else output.to_tuple()
+
+    def _embeddings(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """``(batch, time, n_embd)``, out of one of the two.
+
+        Raises:
+            UsageError: both are given or neither is, or it has another shape.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise UsageError("give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is not None:
+            width = self.config.n_embd
+            check_shape("inputs_embeds", inputs_embeds, (None, None, width))
+            return inputs_embeds
+        assert input_ids is not None
+        check_shape("input_ids", input_ids, (None, None))
+        return self.wte(input_ids)  # type: ignore[no-any-return]
+
+    def _uses_cache(self, asked: bool | None) -> bool:
+        """Whether the pass is to leave a cache behind."""
+        if not (self.gradient_checkpointing and self.training):
+            return _or(asked, self.config.use_cache)
+        if asked:
+            self.warn_once("gradient checkpointing computes layers anew and keeps no cache")
+        return False
+
+    def _cache(
+        self, past: KVCache | LegacyCache | None, hidden: Tensor, *, uses_cache: bool
+    ) -> KVCache | None:
+        """The cache of the pass; a borrowed one where the caller's is to stay as it is.
+
+        Raises:
+            UsageError: it is not a cache of this model and this batch.
+        """
+        batch, time, _ = hidden.shape
+        config = self.config
+        if past is None:
+            if not uses_cache:
+                return None
+            return KVCache.allocate(config, batch, time, dtype=hidden.dtype, device=hidden.device)
+        cache = past if isinstance(past, KVCache) else KVCache.from_legacy_cache(past)
+        cache.check(config, batch)
+        return cache if uses_cache else cache.borrow()
+
+    def _slots(self, cache: KVCache | None, hidden: Tensor, given: Tensor | None) -> Tensor:
+        """Where the new tokens lie: int64 ``(batch or 1, time)``.
+
+        Raises:
+            UsageError: ``cache_position`` has another shape.
+        """
+        time = hidden.shape[1]
+        if given is not None:
+            check_shape("cache_position", given, (time,))
+            return given[None]
+        if cache is not None:
+            return cache.slots(time)
+        return torch.arange(time, device=hidden.device)[None]
+
+    def _check_positions(self, cache: KVCache | None, hidden: Tensor) -> None:
+        """Raise before a device looks up a position that there is not.
+
+        Raises:
+            UsageError: more tokens than positions.
+        """
+        tokens = hidden.shape[1] + (0 if cache is None else cache.longest)
+        if tokens > self.config.n_positions:
+            raise UsageError(
+                f"{tokens} tokens exceed the model's {self.config.n_positions} positions"
+            )
+
+    def _pass(
+        self,
+        hidden: Tensor,
+        cache: KVCache | None,
+        slots: Tensor,
+        attention_mask: Tensor | None,
+        head_mask: Tensor | None,
+        encoder: Tensor | None,
+        encoder_mask: Tensor | None,
+        *,
+        with_weights: bool,
+        is_default: bool,
+    ) -> Pass:
+        """Choose the kernel and make the masks, once for all layers.
+
+        Raises:
+            UsageError: as ``forward``.
+        """
+        batch, time, _ = hidden.shape
+        config = self.config
+        lengths = [0] * batch if cache is None else cache.lengths
+        if attention_mask is not None:
+            check_mask(attention_mask, batch, config.n_head, time, max(lengths) + time)
+        if head_mask is not None:
+            wanted = (config.n_head,) if head_mask.dim() == 1 else (config.n_layer, config.n_head)
+            check_shape("head_mask", head_mask, wanted)
+            head_mask = head_mask.to(hidden.dtype).expand(config.n_layer, config.n_head)
+        crosses = self._has_encoder(hidden, cache, encoder, encoder_mask)
+        kernel = choose_kernel(
+            self.attn_implementation,
+            device=hidden.device,
+            dtype=hidden.dtype,
+            head_dim=config.head_dim,
+            is_plain=attention_mask is None and is_default and not crosses,
+            needs_weights=with_weights or head_mask is not None,
+        )
+        if kernel.warning is not None:
+            self.warn_once(kernel.warning)
+        visible = self_visible(
+            self._causal_mask,
+            lengths,
+            slots,
+            attention_mask=attention_mask,
+            is_default=is_default,
+            is_fused=kernel.attend is not eager,
+            dtype=hidden.dtype,
+        )
+        return Pass(
+            attend=kernel.attend,
+            visible=visible,
+            cache=cache,
+            head_mask=head_mask,
+            encoder=encoder,
+            encoder_visible=encoder_visible(encoder_mask, hidden.dtype),
+            with_cross_attention=crosses,
+            with_weights=with_weights,
+        )
+
+    def _has_encoder(
+        self, hidden: Tensor, cache: KVCache | None, encoder: Tensor | None, mask: Tensor | None
+    ) -> bool:
+        """Whether there are states of an encoder to attend to, here or in the cache.
+
+        Raises:
+            UsageError: the model has no cross-attention, or shapes do not fit each other.
+        """
+        batch, time, width = hidden.shape
+        kept = None if cache is None else cache.encoder[0]
+        if encoder is None and kept is None:
+            if mask is not None:
+                raise UsageError("encoder_attention_mask needs encoder_hidden_states")
+            return False
+        if not self.config.add_cross_attention:
+            raise UsageError("encoder_hidden_states needs a model with add_cross_attention")
+        states = None if kept is None else kept.shape[2]
+        if encoder is not None:
+            check_shape("encoder_hidden_states", encoder, (batch, states, width))
+            states = encoder.shape[1]
+        if mask is not None:
+            wanted = (batch, states) if mask.dim() == 2 else (batch, time, states)
+            check_shape("encoder_attention_mask", mask, wanted)
+        return True
+
+    def _layers(
+        self, hidden: Tensor, run: Pass, *, with_states: bool
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """All layers and the final norm."""
+        states: list[Tensor] = []
+        weights: list[Tensor] = []
+        cross_weights: list[Tensor] = []
         for block in self.h:
-            hidden = block(hidden, visible, cache)
-        return self.ln_f(hidden)  # type: ignore[no-any-return]
+            if with_states:
+                states.append(hidden)
+            if self.gradient_checkpointing and self.training:
+                hidden, own, cross = checkpoint(block, hidden, run, use_reentrant=False)
+            else:
+                hidden, own, cross = block(hidden, run)
+            if own is not None:
+                weights.append(own)
+            if cross is not None:
+                cross_weights.append(cross)
+        hidden = self.ln_f(hidden)
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden,
+            hidden_states=(*states, hidden) if with_states else None,
+            attentions=tuple(weights) if weights else None,
+            cross_attentions=tuple(cross_weights) if cross_weights else None,
+        )
 
 
-class GPTBigCodeForCausalLM(nn.Module):
+class GPTBigCodeForCausalLM(GPTBigCodePreTrainedModel):
     """Token ids to logits over the next token.
 
     Args:
         config: its ``tie_word_embeddings`` makes ``lm_head`` share the token embedding's weight.
-        attention: ``eager``, ``sdpa`` or ``flash``.
+        attn_implementation: ``auto``, ``eager``, ``sdpa`` or ``flash_attention_2``.
 
     Raises:
         UsageError: there is no such attention.
     """
 
-    def __init__(self, config: GPTBigCodeConfig, attention: str = "sdpa") -> None:
-        super().__init__()
-        if attention not in ATTENTION:
-            raise UsageError(f"unknown attention {attention!r}", f"use {', '.join(ATTENTION)}")
-        self.config = config
-        self.transformer = GPTBigCodeModel(config, attention)
+    def __init__(self, config: GPTBigCodeConfig, attn_implementation: str = "auto") -> None:
+        super().__init__(config)
+        self.transformer = GPTBigCodeModel(config, attn_implementation)
         self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.transformer.wte.weight
-        if not self.lm_head.weight.is_meta:
-            self.initialise()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the activations, and of all weights that are not quantised."""
-        return self.transformer.ln_f.weight.dtype
-
-    def initialise(self) -> None:
-        """Draw the weights anew, as the family's training code does.
-
-        Normal with standard deviation ``initializer_range``; projections back into the residual
-        stream by ``1 / sqrt(2 * n_layer)`` narrower (Radford et al. 2019); zero biases; norms that
-        change nothing.
-        """
-        deviation = self.config.initializer_range
-        narrow = deviation / math.sqrt(2 * self.config.n_layer)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                is_residual = name.endswith(".c_proj")
-                nn.init.normal_(module.weight, std=narrow if is_residual else deviation)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-            if isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
+        else:
+            self.draw(self.lm_head)
 
     def forward(
         self,
-        input_ids: Tensor,
-        *,
+        input_ids: Tensor | None = None,
+        past_key_values: KVCache | LegacyCache | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: KVCache | None = None,
-    ) -> Tensor:
-        """Logits ``(batch, time, vocab_size)``; arguments and errors as in ``GPTBigCodeModel``."""
-        hidden = self.transformer(
-            input_ids, position_ids=position_ids, past_key_values=past_key_values
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
+    ) -> CausalLMOutputWithCrossAttentions | tuple[Any, ...]:
+        """Logits over the next token, and the loss if there are labels.
+
+        Args:
+            input_ids: int64 ``(batch, time)``, rows of ``wte``: the tokens that the cache does not
+                hold yet.
+            past_key_values: what came before, with ``slots`` tokens a row: a ``KVCache``, or
+                transformers' legacy tuple (``KVCache.from_legacy_cache``).
+            attention_mask: ``(batch, slots + time)``, nonzero for real tokens and 0 for padding, on
+                either side; causal attention is added to it. Or ``(batch or 1, heads or 1, time,
+                slots + time)``, taken as it is, causal or not: boolean, true keeps; float, added
+                to the scores.
+            token_type_ids: int64 ``(batch, time)``, rows of ``wte`` that are added to the
+                embeddings.
+            position_ids: int64 ``(batch or 1, time)``, rows of ``wpe``; by default counted from
+                the tokens in the cache, padding included (``positions_of`` counts real tokens).
+                They choose the embedding alone, not what a query sees.
+            head_mask: ``(heads,)`` or ``(n_layer, heads)``, factors of the attention weights: 1
+                keeps a head, 0 silences it.
+            inputs_embeds: ``(batch, time, n_embd)``, in the place of ``input_ids``.
+            encoder_hidden_states: ``(batch, encoder_time, n_embd)``, for a model with
+                ``add_cross_attention``. Their keys and values are kept in the cache; as long as
+                it is handed on, the states are not read again and may be left out.
+            encoder_attention_mask: ``(batch, encoder_time)`` or ``(batch, time, encoder_time)``,
+                nonzero keeps; to be given at each step.
+            labels: int64 ``(batch, time)``, ``input_ids`` as a rule: they are shifted here, so that
+                the logits at a position are held against the label after it. -100 counts for
+                nothing.
+            use_cache: write the new keys and values into the cache and give it out; without a
+                cache a new one is begun. If false, a cache that is given is read and stays as it
+                is. By default ``config.use_cache``, and false under gradient checkpointing.
+            output_attentions, output_hidden_states: give them out; by default as the
+                configuration says.
+            return_dict: give a record; if false, a tuple of its fields that are not ``None``. By
+                default ``config.return_dict``.
+            cache_position: int64 ``(time,)``, the slots of the new tokens as the causal mask and
+                the default positions take them; counted from the cache by default. The cache
+                appends, whatever they are, as transformers' ``DynamicCache`` does.
+
+        Returns:
+            ``logits`` ``(batch, time, vocab_size)``, ``loss`` in nats a label, and what else was
+            asked for: ``CausalLMOutputWithCrossAttentions``.
+
+        Raises:
+            UsageError: as ``GPTBigCodeModel.forward``; labels of another shape.
+        """
+        output = self.transformer(
+            input_ids,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            cache_position=cache_position,
         )
-        return self.lm_head(hidden)  # type: ignore[no-any-return]
+        logits = self.lm_head(output.last_hidden_state)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape[:2]))
+            loss = causal_lm_loss(logits, labels)
+        result = CausalLMOutputWithCrossAttentions(
+            loss=loss,
+            logits=logits,
+            past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+            cross_attentions=output.cross_attentions,
+        )
+        return result if _or(return_dict, self.config.return_dict) else result.to_tuple()
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        max_new_tokens: int,
+        eos_token_id: int | None = None,
+    ) -> Tensor:
+        """Greedy decoding, the plain way: the most likely token, one at a time.
+
+        The reference of the engine's loop, which samples, stops, streams and batches:
+        ``bigcode_cli.engine.session``.
+
+        Args:
+            input_ids: int64 ``(batch, time)``, padded on the left.
+            attention_mask: ``(batch, time)``, 0 for padding; positions are counted from it.
+            max_new_tokens: how many to add.
+            eos_token_id: ends a row, which is filled up with it; by default the configuration's.
+
+        Returns:
+            int64 ``(batch, time + new)``: the prompts and what follows them.
+
+        Raises:
+            UsageError: a row ends in padding, or would grow beyond the model's positions.
+        """
+        eos = self.config.eos_token_id if eos_token_id is None else eos_token_id
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if not bool((mask[:, -1] != 0).all()):
+            raise UsageError("prompts are padded on the left, and these end in padding")
+        longest = int((mask != 0).sum(-1).max()) + max_new_tokens
+        if longest > self.config.n_positions:
+            raise UsageError(
+                f"{longest} tokens exceed the model's {self.config.n_positions} positions"
+            )
+        ids, new, cache = input_ids, input_ids, None
+        ended = torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
+        for _ in range(max_new_tokens):
+            output = self(
+                new,
+                past_key_values=cache,
+                attention_mask=None if attention_mask is None else mask,
+                position_ids=positions_of(mask)[:, -new.shape[1] :],
+                use_cache=True,
+                return_dict=True,
+            )
+            cache = output.past_key_values
+            new = output.logits[:, -1:].argmax(-1)
+            if eos is not None:
+                new = new.masked_fill(ended[:, None], eos)
+                ended |= new[:, 0] == eos
+            ids = torch.cat([ids, new], dim=1)
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            if eos is not None and bool(ended.all()):
+                break
+        return ids
+
+
+def _or(asked: bool | None, default: bool) -> bool:
+    return default if asked is None else asked

@@ -120,7 +120,7 @@ def make_optimizers(
 def summed_loss(model: GPTBigCodeForCausalLM, inputs: Tensor, targets: Tensor) -> Tensor:
     """Nats of all targets that are not −100; both arguments ``(windows, n_positions)``."""
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda):
-        logits = model(inputs)
+        logits = model(inputs, use_cache=False).logits
     return functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )

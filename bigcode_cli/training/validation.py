@@ -64,7 +64,7 @@ def bits_per_byte(
     model: GPTBigCodeForCausalLM, groups: Sequence[HeldOut], eos_id: int
 ) -> dict[str, float]:
     """Byte-weighted bits per byte of each group, and their mean as ``macro_mean``."""
-    device = model.transformer.wte.weight.device
+    device = model.device
     was_training = model.training
     model.eval()
     result = {}
@@ -81,7 +81,7 @@ def bits_per_byte(
 
 def _nll(model: GPTBigCodeForCausalLM, rows: Sequence[Sequence[int]], eos_id: int) -> Tensor:
     """Nats of some rows, each after ``<|endoftext|>``."""
-    device = model.transformer.wte.weight.device
+    device = model.device
     longest = max(map(len, rows))
     inputs = torch.full((len(rows), longest), eos_id)
     targets = torch.full((len(rows), longest), _IGNORED)
@@ -89,7 +89,7 @@ def _nll(model: GPTBigCodeForCausalLM, rows: Sequence[Sequence[int]], eos_id: in
         targets[index, : len(row)] = torch.tensor(row)
         inputs[index, 1 : len(row)] = torch.tensor(row[:-1], dtype=torch.long)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        logits = model(inputs.to(device))
+        logits = model(inputs.to(device), use_cache=False).logits
     return functional.cross_entropy(
         logits.flatten(0, 1).float(),
         targets.to(device).flatten(),

@@ -74,7 +74,7 @@ def assert_greedy_by_full_forward(
     One pass tells it for every token, as no position sees a later one.
     """
     with torch.inference_mode():
-        logits = backend._model(torch.tensor([[*ids, *got]]))[0, len(ids) - 1 : -1]
+        logits = backend._model(torch.tensor([[*ids, *got]])).logits[0, len(ids) - 1 : -1]
     assert list(got) == logits[:, : backend.info.vocab_size].argmax(-1).tolist()
 
 
@@ -163,7 +163,7 @@ def test_logprobs_are_those_of_the_unfiltered_model() -> None:
     for _ in range(5):
         token, silent = rows.step()
         assert silent == Token(silent.id)
-        logits = backend._model(torch.tensor([grown])).detach()[0, -1]
+        logits = backend._model(torch.tensor([grown])).logits.detach()[0, -1]
         expected = logits.log_softmax(-1)
         assert token.logprob == pytest.approx(expected[token.id].item(), abs=1e-5)
         best = expected.topk(3)
@@ -177,7 +177,7 @@ def test_scores_equal_log_softmax_of_one_pass(length: int, monkeypatch: pytest.M
     monkeypatch.setattr(backend_module, "SCORE_CHUNK", 16)
     backend = wide_backend()
     ids = torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(1))
-    expected = backend._model(ids[None]).detach()[0, :-1].log_softmax(-1)
+    expected = backend._model(ids[None]).logits.detach()[0, :-1].log_softmax(-1)
     expected = expected.gather(-1, ids[1:, None])[:, 0]
     assert backend.score(ids.tolist()) == pytest.approx(expected.tolist(), abs=1e-5)
 

@@ -33,7 +33,7 @@ def brute_force_nats(session: Session, ids: list[int], context: int, stride: int
         while stop <= target:
             stop += stride
         start = max(0, min(stop, len(ids)) - context)
-        logits = model(torch.tensor([ids[start:target]])).detach()[0, -1]
+        logits = model(torch.tensor([ids[start:target]])).logits.detach()[0, -1]
         nll -= logits.log_softmax(-1)[ids[target]].item()
     return nll
 

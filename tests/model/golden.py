@@ -57,7 +57,7 @@ def differences(attention: str, run: Run, device: str = "cpu") -> Iterator[float
 
 
 def without_cache(model: GPTBigCodeForCausalLM, ids: Tensor, positions: Tensor) -> Tensor:
-    logits: Tensor = model(ids, position_ids=positions)
+    logits: Tensor = model(ids, position_ids=positions, use_cache=False).logits
     return logits
 
 
@@ -69,8 +69,8 @@ def with_cache(model: GPTBigCodeForCausalLM, ids: Tensor, positions: Tensor) -> 
     with unsynchronised(ids.device):
         for size in [5, 3] + [1] * (time - 8):
             at = slice(cache.lengths[0], cache.lengths[0] + size)
-            pieces.append(model(ids[:, at], position_ids=positions[:, at], past_key_values=cache))
-            cache.advance([size] * batch)
+            piece = model(ids[:, at], position_ids=positions[:, at], past_key_values=cache)
+            pieces.append(piece.logits)
     return torch.cat(pieces, dim=1)
 
 

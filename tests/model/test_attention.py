@@ -89,11 +89,8 @@ def test_the_layer_factor_keeps_half_precision_scores_from_overflowing() -> None
 
 def test_flash_says_all_that_is_missing() -> None:
     with pytest.raises(UsageError) as caught:
-        require_flash(torch.device("cpu"), torch.float32)
+        require_flash(torch.device("cpu"), torch.float32, 512)
     assert caught.value.message == (
-        "--attention flash needs a CUDA device, not cpu and float16 or bfloat16, not float32 "
-        "and the flash-attn package"
+        "flash attention needs a CUDA device, not cpu and float16 or bfloat16, not float32 "
+        "and heads of at most 256, not 512 and the flash-attn package"
     )
-    query, keys, values = random_parts(1, 5, 5)
-    with pytest.raises(UsageError, match="a CUDA device, not cpu"):
-        ATTENTION["flash"](query, keys, values, Visible(causal=True), Scaling(1.0), 0.0)

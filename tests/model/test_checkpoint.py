@@ -74,7 +74,7 @@ def test_a_saved_model_loads_bit_for_bit(
     assert loaded.config.extra["architectures"] == ["GPTBigCodeForCausalLM"]
     assert loaded.config.extra["x"] == 1
     ids = random_ids(config, 2, 12)
-    assert torch.equal(loaded(ids), model(ids))
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
 def test_bfloat16_storage_rounds_once(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_vocabulary_rows_are_those_of_the_tensor(tmp_path: Path, quantize: Quant
     wrong = replace(config, vocab_size=50)
     loaded = load(write_folder(tmp_path, wrong, state_of(config)), quantize=quantize)
     assert loaded.config.vocab_size == 61
-    assert loaded(random_ids(config, 1, 4)).shape == (1, 4, 61)
+    assert loaded(random_ids(config, 1, 4)).logits.shape == (1, 4, 61)
 
 
 def drop(state: State) -> None:
@@ -291,7 +291,7 @@ def test_int8_storage_kept_or_spread_out_gives_the_same_logits(tmp_path: Path) -
         assert torch.equal(layer.weight, codes["transformer.h.0.attn.c_attn.weight"])
         ids = random_ids(config, 2, 12)
         # wpe is spread out in both; all else is multiplied by the same numbers.
-        assert relative_difference(kept(ids), spread(ids)) < 1e-6
+        assert relative_difference(kept(ids).logits, spread(ids).logits) < 1e-6
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
@@ -309,9 +309,9 @@ def test_quantised_logits_are_near(
     assert head.weight is embedding.weight
     assert head.weight.dtype == torch.int8
     ids = random_ids(config, 2, 20)
-    assert relative_difference(loaded(ids), model(ids)) < limit
+    assert relative_difference(loaded(ids).logits, model(ids).logits) < limit
     half = load(tmp_path, torch.bfloat16, quantize)
-    assert half(ids).dtype == half.dtype == torch.bfloat16
+    assert half(ids).logits.dtype == half.dtype == torch.bfloat16
     with pytest.raises(UsageError, match="a quantised model cannot be saved"):
         save_model(loaded, config, tmp_path / "again")
 
@@ -330,9 +330,13 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     assert told[-1] == (4 * config.parameter_count(),) * 2
 
 
-def test_flash_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--attention flash needs a CUDA device"):
-        load_model(tmp_path, device="cpu", dtype=torch.float32, attention="flash")
+def test_flash_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    config = small_config()
+    folder = write_folder(tmp_path, config, state_of(config))
+    with pytest.raises(UsageError, match="flash attention needs a CUDA device"):
+        load_model(
+            folder, device="cpu", dtype=torch.float32, attn_implementation="flash_attention_2"
+        )
 
 
 def test_saving_again_replaces_what_was_there(tmp_path: Path) -> None:

@@ -1,22 +1,20 @@
 """Planted mistakes: the golden comparison must see each of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bigcode_cli.model import attention, gpt_bigcode
+from bigcode_cli.model import attention, layers
 from bigcode_cli.model.attention import Scaling, Visible
 from bigcode_cli.model.cache import KVCache
-from bigcode_cli.model.gpt_bigcode import (
-    GPTBigCodeAttention,
-    GPTBigCodeBlock,
-    GPTBigCodeForCausalLM,
-    GPTBigCodeMLP,
-    GPTBigCodeModel,
-)
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+from bigcode_cli.model.layers import GPTBigCodeAttention, GPTBigCodeBlock, GPTBigCodeMLP, Pass
+from bigcode_cli.model.masks import CausalMask
+from bigcode_cli.model.outputs import CausalLMOutputWithCrossAttentions
 from tests.model.golden import TOLERANCE, Run, differences, with_cache, without_cache
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -29,7 +27,7 @@ real_sdpa = attention.sdpa
 
 def swap_activation(name: str, other: str) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
-        functions = gpt_bigcode.ACTIVATION_FUNCTIONS
+        functions = layers.ACTIVATION_FUNCTIONS
         patch.setitem(functions, name, functions[other])
 
     return plant
@@ -38,17 +36,17 @@ def swap_activation(name: str, other: str) -> Plant:
 def drop_bias(place: str) -> Plant:
     """The model as if one bias of its first layer were not there."""
 
-    def forward(self: GPTBigCodeForCausalLM, ids: Tensor, **options: Tensor) -> Tensor:
+    def forward(self: GPTBigCodeForCausalLM, ids: Tensor, **options: Any) -> Any:
         with torch.no_grad():
             self.transformer.h[0].get_parameter(place).zero_()
-        return real_forward(self, ids, **options)  # type: ignore[arg-type]
+        return real_forward(self, ids, **options)
 
     return lambda patch: patch.setattr(GPTBigCodeForCausalLM, "forward", forward)
 
 
 def scale_by(factor: Callable[[GPTBigCodeAttention], float]) -> Plant:
-    def build(self: GPTBigCodeAttention, *options: object) -> None:
-        real_attention(self, *options)  # type: ignore[arg-type]
+    def build(self: GPTBigCodeAttention, *arguments: Any, **options: Any) -> None:
+        real_attention(self, *arguments, **options)
         self.scaling = self.scaling._replace(scale=factor(self))
 
     return lambda patch: patch.setattr(GPTBigCodeAttention, "__init__", build)
@@ -88,9 +86,9 @@ def read_multi_head_in_blocks(patch: pytest.MonkeyPatch) -> None:
 
 
 def shift_positions(patch: pytest.MonkeyPatch) -> None:
-    def forward(self: GPTBigCodeModel, ids: Tensor, **options: Tensor) -> Tensor:
+    def forward(self: GPTBigCodeModel, ids: Tensor, **options: Any) -> Any:
         options["position_ids"] = (options["position_ids"] + 1) % self.config.n_positions
-        return real_model_forward(self, ids, **options)  # type: ignore[arg-type]
+        return real_model_forward(self, ids, **options)
 
     real_model_forward = GPTBigCodeModel.forward
     patch.setattr(GPTBigCodeModel, "forward", forward)
@@ -113,23 +111,17 @@ def ignore_epsilon(patch: pytest.MonkeyPatch) -> None:
 
 
 def norm_after(patch: pytest.MonkeyPatch) -> None:
-    def forward(
-        self: GPTBigCodeBlock, hidden: Tensor, visible: Visible, cache: KVCache | None
-    ) -> Tensor:
-        hidden = self.ln_1(hidden + self.attn(hidden, visible, cache))
-        output: Tensor = self.ln_2(hidden + self.mlp(hidden))
-        return output
+    def forward(self: GPTBigCodeBlock, hidden: Tensor, run: Pass) -> tuple[Tensor, None, None]:
+        hidden = self.ln_1(hidden + self.attn(hidden, run)[0])
+        return self.ln_2(hidden + self.mlp(hidden)), None, None
 
     patch.setattr(GPTBigCodeBlock, "forward", forward)
 
 
 def parallel_branches(patch: pytest.MonkeyPatch) -> None:
-    def forward(
-        self: GPTBigCodeBlock, hidden: Tensor, visible: Visible, cache: KVCache | None
-    ) -> Tensor:
-        attended = self.attn(self.ln_1(hidden), visible, cache)
-        output: Tensor = hidden + attended + self.mlp(self.ln_2(hidden))
-        return output
+    def forward(self: GPTBigCodeBlock, hidden: Tensor, run: Pass) -> tuple[Tensor, None, None]:
+        attended, _ = self.attn(self.ln_1(hidden), run)
+        return hidden + attended + self.mlp(self.ln_2(hidden)), None, None
 
     patch.setattr(GPTBigCodeBlock, "forward", forward)
 
@@ -143,9 +135,10 @@ def forget_activation(patch: pytest.MonkeyPatch) -> None:
 
 
 def tie_always(patch: pytest.MonkeyPatch) -> None:
-    def forward(self: GPTBigCodeForCausalLM, ids: Tensor, **options: Tensor) -> Tensor:
-        hidden = self.transformer(ids, **options)
-        return functional.linear(hidden, self.transformer.wte.weight)
+    def forward(self: GPTBigCodeForCausalLM, ids: Tensor, **options: Any) -> Any:
+        hidden = self.transformer(ids, **options).last_hidden_state
+        logits = functional.linear(hidden, self.transformer.wte.weight)
+        return CausalLMOutputWithCrossAttentions(logits=logits)
 
     patch.setattr(GPTBigCodeForCausalLM, "forward", forward)
 
@@ -175,13 +168,16 @@ def see_not_oneself(patch: pytest.MonkeyPatch) -> None:
 
 
 def align_chunks_to_the_top_left(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(KVCache, "visible", lambda _, time: Visible(causal=time > 1))
+    def rows(_: CausalMask, past: int, time: int, __: torch.device) -> Tensor:
+        return torch.ones(time, past + time, dtype=torch.bool).tril()[None, None]
+
+    patch.setattr(CausalMask, "rows", rows)
 
 
 def forget_the_past(patch: pytest.MonkeyPatch) -> None:
     def append(self: KVCache, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
         real_append(self, layer, key_value)
-        keys, values = torch.zeros_like(self.storage[layer]), torch.zeros_like(self.storage[layer])
+        keys, values = torch.zeros_like(self.layers[layer]), torch.zeros_like(self.layers[layer])
         longest = self.lengths[0] + key_value.shape[2]
         half = key_value.shape[-1] // 2
         start = longest - key_value.shape[2]
@@ -201,17 +197,13 @@ def write_one_slot_early(patch: pytest.MonkeyPatch) -> None:
         self.lengths = held
         return result
 
+    def rows(_: CausalMask, past: int, time: int, __: torch.device) -> Tensor:
+        before = max(past - 1, 0)
+        return torch.ones(time, before + time, dtype=torch.bool).tril(before)[None, None]
+
     real_append = KVCache.append
     patch.setattr(KVCache, "append", append)
-    patch.setattr(
-        KVCache,
-        "visible",
-        lambda self, time: Visible(
-            mask=torch.ones(time, max(self.lengths[0] - 1, 0) + time, dtype=torch.bool).tril(
-                max(self.lengths[0] - 1, 0)
-            )[None, None]
-        ),
-    )
+    patch.setattr(CausalMask, "rows", rows)
 
 
 MUTANTS: dict[str, Plant] = {
