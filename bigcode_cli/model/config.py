@@ -11,16 +11,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from bigcode_cli.errors import ModelUnsupportedError, OutputError
+from bigcode_cli.errors import OutputError
 from bigcode_cli.model.arguments import NAMES, ConfigArguments, by_field
-from bigcode_cli.model.config_checks import check, check_kv_heads, short
+from bigcode_cli.model.config_checks import MODEL_TYPE, check, check_kv_heads, check_model_type
 from bigcode_cli.model.files import read_json, write_json
 from bigcode_cli.model.labels import label_maps
 from bigcode_cli.model.locate import locate
+from bigcode_cli.model.shapes import tensor_shapes
 
-MODEL_TYPE = "gpt_bigcode"
 CONFIG_NAME = "config.json"
 DEFAULT_HEAD_DROPOUT = 0.1
+
+# What transformers writes as num_key_value_heads of multi-head attention, whatever the heads are,
+# when they were given as num_attention_heads: the default of n_head.
+_STALE_HEADS = 12
 
 _LABEL_MAPS = ("id2label", "label2id")
 _LABEL_ARGUMENTS = ("num_labels", *_LABEL_MAPS)
@@ -133,9 +137,11 @@ class GPTBigCodeConfig:
         Raises:
             ModelUnsupportedError: another architecture, or a value that cannot be honoured.
         """
-        _check_model_type(values)
+        check_model_type(values)
         own = NAMES - {"extra"}
         named = {key: value for key, value in values.items() if key in own}
+        if named.get("multi_query") is False and named.get("num_key_value_heads") == _STALE_HEADS:
+            del named["num_key_value_heads"]
         rest = values.keys() - own - {"model_type"}
         return cls(**named, extra={key: values[key] for key in values if key in rest})
 
@@ -297,55 +303,8 @@ class GPTBigCodeConfig:
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of a checkpoint, in the model's order; ``lm_head`` only if it is its own."""
-        width, inner = self.n_embd, self.inner_dim
-        shapes: dict[str, tuple[int, ...]] = {
-            "transformer.wte.weight": (self.vocab_size, width),
-            "transformer.wpe.weight": (self.n_positions, width),
-        }
-        layer: dict[str, tuple[int, ...]] = {
-            "ln_1": (width,),
-            "attn.c_attn": (width + 2 * self.kv_dim, width),
-            "attn.c_proj": (width, width),
-            "ln_2": (width,),
-        }
-        if self.add_cross_attention:
-            layer |= {
-                "crossattention.c_attn": (2 * width, width),
-                "crossattention.q_attn": (width, width),
-                "crossattention.c_proj": (width, width),
-                "ln_cross_attn": (width,),
-            }
-        layer |= {"mlp.c_fc": (inner, width), "mlp.c_proj": (width, inner)}
-        modules = {f"h.{at}.{name}": layer[name] for at in range(self.n_layer) for name in layer}
-        for name, shape in {**modules, "ln_f": (width,)}.items():
-            shapes[f"transformer.{name}.weight"] = shape
-            shapes[f"transformer.{name}.bias"] = shape[:1]
-        if not self.tie_word_embeddings:
-            shapes["lm_head.weight"] = (self.vocab_size, width)
-        return shapes
+        return tensor_shapes(self)
 
     def parameter_count(self) -> int:
         """How many numbers the model holds, a tied ``lm_head`` counted once."""
         return sum(math.prod(shape) for shape in self.tensor_shapes().values())
-
-
-def _check_model_type(values: Mapping[str, Any]) -> None:
-    model_type = values.get("model_type")
-    if model_type == MODEL_TYPE:
-        return
-    if model_type == "starcoder2":
-        raise ModelUnsupportedError(
-            "StarCoder2 is another architecture than GPTBigCode",
-            "use a model of the first StarCoder family, such as bigcode/starcoderbase-1b",
-        )
-    architectures = values.get("architectures")
-    custom = isinstance(architectures, list) and "GPT2LMHeadCustomModel" in architectures
-    if model_type == "gpt2" and (custom or "attention_head_type" in values):
-        raise ModelUnsupportedError(
-            "this is SantaCoder in its old gpt2 layout with custom code",
-            "use bigcode/gpt_bigcode-santacoder, the same model as GPTBigCode",
-        )
-    raise ModelUnsupportedError(
-        f"configuration: model_type is {short(model_type)}, not {MODEL_TYPE}",
-        "only GPTBigCode models (SantaCoder, StarCoder, Granite code) can be used",
-    )

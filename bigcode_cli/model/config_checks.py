@@ -1,8 +1,9 @@
 """What the values of a configuration must be; those that the code cannot honour are refused."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bigcode_cli.errors import ModelUnsupportedError, UsageError
 from bigcode_cli.model.arguments import NAMES
@@ -10,6 +11,7 @@ from bigcode_cli.model.arguments import NAMES
 if TYPE_CHECKING:
     from bigcode_cli.model.config import GPTBigCodeConfig
 
+MODEL_TYPE = "gpt_bigcode"
 ACTIVATIONS = frozenset(
     {"relu", "silu", "swish", "gelu", "tanh", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"}
 )
@@ -34,6 +36,33 @@ _UNHONOURED = {
     "torchscript": "tuples and untied weights for TorchScript",
     "quantization_config": "weights that another program quantised",
 }
+
+
+def check_model_type(values: Mapping[str, Any]) -> None:
+    """Raise unless a ``config.json`` is one of GPTBigCode.
+
+    Raises:
+        ModelUnsupportedError: another architecture; the hint names a model to use instead.
+    """
+    model_type = values.get("model_type")
+    if model_type == MODEL_TYPE:
+        return
+    if model_type == "starcoder2":
+        raise ModelUnsupportedError(
+            "StarCoder2 is another architecture than GPTBigCode",
+            "use a model of the first StarCoder family, such as bigcode/starcoderbase-1b",
+        )
+    architectures = values.get("architectures")
+    custom = isinstance(architectures, list) and "GPT2LMHeadCustomModel" in architectures
+    if model_type == "gpt2" and (custom or "attention_head_type" in values):
+        raise ModelUnsupportedError(
+            "this is SantaCoder in its old gpt2 layout with custom code",
+            "use bigcode/gpt_bigcode-santacoder, the same model as GPTBigCode",
+        )
+    raise ModelUnsupportedError(
+        f"configuration: model_type is {_short(model_type)}, not {MODEL_TYPE}",
+        "only GPTBigCode models (SantaCoder, StarCoder, Granite code) can be used",
+    )
 
 
 def check(config: "GPTBigCodeConfig") -> None:
@@ -131,11 +160,10 @@ def _is_number(value: object) -> bool:
     return type(value) is float and math.isfinite(value)
 
 
-def short(value: object) -> str:
-    """``value`` for a message, cut where it is long."""
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _bad(name: str, value: object, wanted: str) -> ModelUnsupportedError:
-    return ModelUnsupportedError(f"configuration: {name} must be {wanted}, not {short(value)}")
+    return ModelUnsupportedError(f"configuration: {name} must be {wanted}, not {_short(value)}")

@@ -2,12 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from bigcode_cli.errors import ModelIncompleteError, ModelNotFoundError, UsageError
+from bigcode_cli.errors import (
+    ModelIncompleteError,
+    ModelNotFoundError,
+    ModelOfflineError,
+    UsageError,
+)
 from bigcode_cli.hub import resolve as resolving
-from bigcode_cli.hub.resolve import resolve
+from bigcode_cli.hub.resolve import find_folder, resolve
 from bigcode_cli.records import ModelFolder, Silence
 from tests.hub.contents import tiny_files, write_folder
-from tests.hub.loopback import LoopbackHub
+from tests.hub.loopback import LoopbackHub, Repo
 
 
 def write(folder: Path) -> Path:
@@ -107,3 +112,30 @@ def test_what_is_no_revision_is_wrong_usage(hub: LoopbackHub, revision: str) -> 
 def test_a_revision_of_a_folder_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--revision"):
         resolve(str(write(tmp_path / "model")), revision="main", report=Silence())
+
+
+def find(name: str, revision: str | None = None, *, config_only: bool, local: bool = False) -> Path:
+    return find_folder(name, revision=revision, local_files_only=local, config_only=config_only)
+
+
+def test_the_library_takes_a_folder_as_it_is(hub: LoopbackHub, tmp_path: Path) -> None:
+    for config_only in (True, False):
+        assert find(str(tmp_path), config_only=config_only) == tmp_path
+        assert find("mini", config_only=config_only) == resolving.BUILTIN_FOLDER / "mini"
+        with pytest.raises(UsageError, match="--revision"):
+            find(str(tmp_path), "main", config_only=config_only)
+    assert hub.seen == []
+
+
+def test_the_library_fetches_no_weights_for_a_configuration(hub: LoopbackHub) -> None:
+    hub.repos["owner/tiny"] = Repo(tiny_files())
+    with pytest.raises(ModelOfflineError):
+        find("owner/tiny", config_only=True, local=True)
+    described = find("owner/tiny", config_only=True)
+    assert (described / "config.json").is_file()
+    assert not (described / "model.safetensors").exists()
+    assert find("owner/tiny", config_only=False) == described
+    assert (described / "model.safetensors").is_file()
+    hub.seen.clear()
+    assert find("owner/tiny", config_only=False, local=True) == described
+    assert hub.seen == []
