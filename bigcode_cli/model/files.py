@@ -1,12 +1,14 @@
 """Files of a model folder, which is untrusted: plain names, bounded sizes, nothing outside it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError
 
 MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_DEPTH = 64
 
 
 def folder_file(folder: Path, name: str) -> Path:
@@ -74,7 +76,9 @@ def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
     """``data`` as one JSON object; ``where`` names it in the message.
 
     Raises:
-        ModelCorruptError: it is not UTF-8, not JSON, not an object, or names a key twice.
+        ModelCorruptError: it is not UTF-8, not JSON, not an object, names a key twice, or nests
+            its values deeper than 64: what parses at the edge of the recursion limit could
+            neither be shown nor written.
     """
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repeats)
@@ -83,7 +87,18 @@ def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
         raise ModelCorruptError(f"{where} is not valid JSON: {reason}") from error
     if not isinstance(value, dict):
         raise ModelCorruptError(f"{where} is not a JSON object")
+    level: list[Any] = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [item for outer in level for item in _items(outer)]
+    if level:
+        raise ModelCorruptError(f"{where} is not sane JSON: nested deeper than {MAX_JSON_DEPTH}")
     return value
+
+
+def _items(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError
 from bigcode_cli.model import files
-from bigcode_cli.model.files import folder_file, read_json
+from bigcode_cli.model.files import folder_file, read_json, write_json
 
 
 @pytest.fixture
@@ -80,3 +81,30 @@ def test_a_file_too_large_to_be_true_is_not_read(
     monkeypatch.setattr(files, "MAX_JSON_BYTES", 7)
     with pytest.raises(ModelCorruptError, match="larger than"):
         read_json(folder, "a.json")
+
+
+def test_nesting_has_an_end(folder: Path) -> None:
+    depth = files.MAX_JSON_DEPTH
+    for text, fine in [
+        ('{"a": ' * depth + "{}" + "}" * depth, False),
+        ('{"a": ' * (depth - 1) + "{}" + "}" * (depth - 1), True),
+        ('{"a": ' + "[" * (depth - 1) + "]" * (depth - 1) + "}", True),
+        ('{"a": ' + "[" * 900 + "]" * 900 + "}", False),
+        ('{"b": [1], "a": ' + "[" * depth + "1" + "]" * depth + "}", False),
+    ]:
+        (folder / "deep.json").write_text(text)
+        if fine:
+            assert read_json(folder, "deep.json") == json.loads(text)
+        else:
+            with pytest.raises(ModelCorruptError, match="nested deeper than 64"):
+                read_json(folder, "deep.json")
+
+
+def test_a_file_is_written_whole_or_not_at_all(folder: Path) -> None:
+    write_json(folder / "b.json", {"b": ["ü"], "a": None})
+    assert read_json(folder, "b.json") == {"a": None, "b": ["ü"]}
+    before = (folder / "b.json").read_bytes()
+    with pytest.raises(TypeError):
+        write_json(folder / "b.json", {"c": object()})
+    assert (folder / "b.json").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["a.json", "b.json"]
