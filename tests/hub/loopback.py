@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell of what is wrong here; that a client hung up is not, and some tests do."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
