@@ -63,6 +63,7 @@ class TorchBackend:
             else "try a smaller model",
         )
         model = load_model(
+            GPTBigCodeForCausalLM,
             folder.path,
             device=device,
             dtype=dtype,

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from bigcode_cli.errors import ModelIncompleteError
 from bigcode_cli.records import ModelFolder, Reporter
 
 if TYPE_CHECKING:
@@ -18,15 +17,13 @@ def load_as_stored(folder: ModelFolder, label: str, report: Reporter) -> "GPTBig
         ModelError: as for ``model.checkpoint.load_model``.
     """
     from bigcode_cli.model.checkpoint import load_model
-    from bigcode_cli.model.stored import read_stored
+    from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+    from bigcode_cli.model.stored import read_stored, widest_dtype
 
-    dtypes = {stored.read().dtype for stored in read_stored(folder.path).values()}
-    if not dtypes:
-        raise ModelIncompleteError(f"the weights of {folder.name} hold no tensor")
-    floats = [dtype for dtype in dtypes if dtype.is_floating_point]
     return load_model(
+        GPTBigCodeForCausalLM,
         folder.path,
         device="cpu",
-        dtype=max(floats or dtypes, key=lambda dtype: dtype.itemsize),
+        dtype=widest_dtype(read_stored(folder.path)),
         progress=lambda done, total: report.progress(label, done, total, "B"),
     )

@@ -6,15 +6,12 @@ its mapping given back, so that the weights are never in memory twice. Nothing i
 trusted: no pickle runs code, no name leads out of the folder, and every number is finite.
 """
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bigcode_cli.errors import (
@@ -27,81 +24,115 @@ from bigcode_cli.errors import (
 )
 from bigcode_cli.model.attention import require_flash
 from bigcode_cli.model.config import CONFIG_NAME, GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
-from bigcode_cli.model.quantize import (
-    dequantize_int8,
-    install,
-    is_quantized,
-    quantize_int4,
-    quantize_int8,
-)
-from bigcode_cli.model.stored import LM_HEAD, WTE, Stored, read_stored
-from bigcode_cli.model.tensor_index import SAFETENSORS_INDEX_NAME, SAFETENSORS_NAME, SCALE_SUFFIX
+from bigcode_cli.model.files import write_json
+from bigcode_cli.model.reader import Reader
+from bigcode_cli.model.shards import PART, STORED_AS, Storage, write_weights
+from bigcode_cli.model.stored import HEADS, LM_HEAD, PREFIX, WTE, Stored, dtype_meant, read_stored
+from bigcode_cli.model.tensor_index import SCALE_SUFFIX
 from bigcode_cli.records import Quantize
+
+if TYPE_CHECKING:
+    from bigcode_cli.model.pretrained import GPTBigCodePreTrainedModel
+
+Model = TypeVar("Model", bound="GPTBigCodePreTrainedModel")
 
 LoadProgress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) after each tensor."""
 
-Storage = Literal["float32", "bfloat16", "int8"]
-
-_PART = ".part"
+_CLASSES = {
+    "score.weight": "GPTBigCodeForSequenceClassification",
+    "classifier.weight": "GPTBigCodeForTokenClassification",
+    WTE.removeprefix(PREFIX): "GPTBigCodeModel",
+}
+_CAUSAL_LM = "GPTBigCodeForCausalLM"
 
 
 def load_model(
+    model_class: type[Model],
     folder: Path,
     *,
     device: torch.device | str,
-    dtype: torch.dtype,
+    dtype: torch.dtype | Literal["auto"],
+    config: GPTBigCodeConfig | None = None,
     quantize: Quantize = "none",
     attn_implementation: str = "auto",
     progress: LoadProgress | None = None,
-) -> GPTBigCodeForCausalLM:
+) -> Model:
     """Load the model in ``folder``, in evaluation mode.
+
+    A folder of any class of the family will do for any other. The weights of a classifier's head
+    that are not there are drawn anew, with a warning that names them; what the folder holds of
+    another head is left out, since to ask for a class is to ask to do without it.
 
     Where the rows of ``wte`` disagree with the configuration's ``vocab_size``, or an ``lm_head``
     of its own is stored, the tensors are right: see the loaded model's ``config``.
+
+    Args:
+        model_class: one of the four classes.
+        dtype: of the activations, and of all weights that are not quantised; ``auto`` for what the
+            configuration names, else the widest that is stored.
+        config: in the place of the folder's own.
+        progress: called after each tensor.
 
     Raises:
         ModelIncompleteError: a file or a tensor is missing.
         ModelCorruptError: a file is malformed, or a tensor holds NaN or infinity or has a wrong
             shape.
-        ModelUnsupportedError: another architecture, tensors that GPTBigCode does not have, or
-            weights beyond the range of ``dtype``.
+        ModelUnsupportedError: another architecture, tensors that GPTBigCode does not have, a shape
+            other than ``config`` asks for, or weights beyond the range of ``dtype``.
         ModelTooLargeError: the device has no memory for the weights.
-        UsageError: ``attn_implementation`` is unknown or cannot work on this device.
+        UsageError: ``quantize`` or ``attn_implementation`` is unknown or cannot work on this
+            device.
     """
+    if quantize not in get_args(Quantize):
+        raise UsageError(f"unknown quantisation {quantize!r}", "try none, int8 or int4")
     device = torch.device(device)
     stored = read_stored(folder)
-    config = _fit_config(GPTBigCodeConfig.from_file(folder), stored)
+    own = GPTBigCodeConfig.from_file(folder) if config is None else config
+    fitting = _fit_config(own, stored)
+    dtype = dtype_meant(fitting, stored) if dtype == "auto" else dtype
     if attn_implementation == "flash_attention_2":
-        require_flash(device, dtype, config.head_dim)
+        require_flash(device, dtype, fitting.head_dim)
     with torch.device("meta"):
-        model = GPTBigCodeForCausalLM(config, attn_implementation)
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    _check_names(folder, shapes, stored)
-    reader = _Reader(model, stored, device, dtype, quantize)
-    total, done = sum(stored[name].size for name in shapes), 0
-    for name in [name for name in stored if name in shapes]:
+        model = model_class(fitting, attn_implementation)
+        root = nn.ModuleDict({"transformer": model}) if model.base_model is model else model
+    shapes = {name: tuple(parameter.shape) for name, parameter in root.named_parameters()}
+    drawn = _absent_head(shapes, stored)
+    _check_names(folder, shapes, stored, drawn)
+    _check_shapes(folder, shapes, stored, drawn, is_own=config is None)
+    is_tied = fitting.tie_word_embeddings and hasattr(model, "lm_head")
+    reader = Reader(root, stored, is_tied, device, dtype, quantize)
+    _read(reader, [name for name in stored if name in shapes], progress)
+    if drawn:
+        for name in drawn:
+            reader.make(name)
+        model.draw(root.get_submodule(drawn[0].rpartition(".")[0]))
+        model.warn_once(f"{folder} has no {' and no '.join(drawn)}: drawn anew, to be trained")
+    return model.eval()
+
+
+def _read(reader: Reader, names: list[str], progress: LoadProgress | None) -> None:
+    total, done = sum(reader.stored[name].size for name in names), 0
+    for name in names:
         try:
             reader.load(name)
         except torch.OutOfMemoryError as error:
             raise ModelTooLargeError(
-                f"{device} has no memory left for the weights", "try --quantize int8"
+                f"{reader.device} has no memory left for the weights", "try --quantize int8"
             ) from error
-        done += stored[name].size
+        done += reader.stored[name].size
         if progress is not None:
             progress(done, total)
-    return model.eval()
 
 
 def _fit_config(config: GPTBigCodeConfig, stored: Mapping[str, Stored]) -> GPTBigCodeConfig:
     """Trust the tensors: vocabulary rows, and whether ``lm_head`` is the embedding itself."""
     if WTE in stored and len(stored[WTE].shape) == 2:
-        config = replace(config, vocab_size=stored[WTE].shape[0])
+        config = config.with_changes(vocab_size=stored[WTE].shape[0])
         if LM_HEAD in stored:
             head, embedding = stored[LM_HEAD], stored[WTE]
             tied = _same(head.read(), embedding.read())
-            config = replace(config, tie_word_embeddings=tied)
+            config = config.with_changes(tie_word_embeddings=tied)
     return config
 
 
@@ -109,95 +140,53 @@ def _same(first: Tensor, second: Tensor) -> bool:
     return first.dtype == second.dtype and torch.equal(first, second)
 
 
+def _absent_head(shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored]) -> list[str]:
+    """The weights of a classifier's head, if the folder has none of them."""
+    head = [name for name in shapes if name in HEADS and name != LM_HEAD]
+    return [] if any(name in stored for name in head) else head
+
+
 def _check_names(
-    folder: Path, shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored]
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, Stored],
+    drawn: list[str],
 ) -> None:
-    """Raise unless the folder holds exactly these tensors."""
-    missing = [name for name in shapes if name not in stored]
+    """Raise unless the folder holds these tensors, and of others only heads."""
+    missing = [name for name in shapes if name not in stored and name not in drawn]
     if missing:
         raise ModelIncompleteError(f"{folder}: {_listed(missing)} missing from the weights")
-    scales = {name + SCALE_SUFFIX for name in shapes if stored[name].quantized}
-    surplus = [name for name in stored if name not in shapes and name not in scales | {LM_HEAD}]
+    known = {*shapes, *HEADS}
+    scales = {name + SCALE_SUFFIX for name in known & stored.keys() if stored[name].quantized}
+    surplus = [name for name in stored if name not in known | scales]
     if surplus:
         raise ModelUnsupportedError(f"{folder}: GPTBigCode has no {_listed(surplus)}")
-    for name, shape in shapes.items():
-        if stored[name].shape != shape:
-            raise ModelCorruptError(
-                f"{folder}: {name} has shape {stored[name].shape} where config.json says {shape}"
-            )
+
+
+def _check_shapes(
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, Stored],
+    drawn: list[str],
+    *,
+    is_own: bool,
+) -> None:
+    """Raise unless the stored tensors have the shapes that the configuration says."""
+    for name, wanted in shapes.items():
+        if name in drawn or (found := stored[name].shape) == wanted:
+            continue
+        hint = None
+        if name in HEADS and name != LM_HEAD:
+            hint = f"num_labels is {wanted[0]} there, and the head is made for {found[:1]}"
+        has = f"{folder}: {name} has shape {found} where"
+        if is_own:
+            raise ModelCorruptError(f"{has} config.json says {wanted}", hint)
+        raise ModelUnsupportedError(f"{has} the configuration asks for {wanted}", hint)
 
 
 def _listed(names: list[str]) -> str:
     shown = ", ".join(f"{name:.100}" for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more tensors"
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Puts stored tensors into a model that has no memory yet."""
-
-    model: GPTBigCodeForCausalLM
-    stored: Mapping[str, Stored]
-    device: torch.device
-    dtype: torch.dtype
-    quantize: Quantize
-
-    def load(self, name: str) -> None:
-        """Read, check, convert and put in place one tensor, a tied ``lm_head`` with ``wte``."""
-        names = [name]
-        if name == WTE and self.model.config.tie_word_embeddings:
-            names.append(LM_HEAD)
-        raw = self.stored[name].read()
-        scale = self._scale(name) if self.stored[name].quantized else None
-        if self.quantize == "none" or not is_quantized(name):
-            parameter = nn.Parameter(self._dense(name, raw, scale, self.dtype))
-            for place in names:
-                module = self.model.get_submodule(place.rpartition(".")[0])
-                setattr(module, place.rpartition(".")[2], parameter)
-            return
-        if self.quantize == "int4" and name not in {WTE, LM_HEAD}:
-            codes, scale = quantize_int4(self._dense(name, raw, scale, torch.float32))
-        elif scale is None:
-            codes, scale = quantize_int8(self._dense(name, raw, None, torch.float32))
-        else:
-            codes = raw.to(self.device)
-        for place in names:
-            install(self.model, place, codes, scale, self.dtype)
-
-    def _scale(self, name: str) -> Tensor:
-        """The float32 factors ``(rows,)`` of an int8 tensor."""
-        shape = self.stored[name].shape[:1]
-        factors = self.stored.get(name + SCALE_SUFFIX)
-        if factors is None:
-            raise ModelIncompleteError(f"{name + SCALE_SUFFIX} is missing from the weights")
-        if factors.shape != shape:
-            raise ModelCorruptError(f"{name + SCALE_SUFFIX} has shape {factors.shape}, not {shape}")
-        return self._dense(name + SCALE_SUFFIX, factors.read(), None, torch.float32)
-
-    def _dense(self, name: str, raw: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The tensor in ``dtype`` on the device, all of it finite."""
-        if scale is not None:
-            numbers = dequantize_int8(raw.to(self.device), scale, dtype)
-        elif raw.is_floating_point():
-            numbers = raw.to(self.device, dtype)
-        else:
-            raise ModelUnsupportedError(f"{name} is of type {raw.dtype}, which no weights have")
-        if not is_finite(numbers):
-            if scale is None and not is_finite(raw):
-                raise ModelCorruptError(f"{name} holds NaN or infinity", "download the model again")
-            raise ModelUnsupportedError(
-                f"{name} holds numbers beyond {str(dtype).removeprefix('torch.')}",
-                "try --dtype bfloat16 or float32",
-            )
-        return numbers
-
-
-def is_finite(numbers: Tensor) -> bool:
-    """Whether no number is NaN or infinite, in one pass and without a copy."""
-    if numbers.numel() == 0:
-        return True
-    low, high = torch.aminmax(numbers)
-    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def save_model(
@@ -213,100 +202,44 @@ def save_model(
     another name first, so that a full disk leaves nothing half-written behind.
 
     Args:
-        model: the model or its state dict, not quantised; an ``lm_head`` equal to the token
-            embedding is left out and the configuration says that it is tied.
+        model: a model of the four classes or its state dict, not quantised; an ``lm_head`` equal
+            to the token embedding is left out and the configuration says that it is tied.
         storage: ``int8`` keeps each matrix as int8 with a float32 factor for each output row
             beside it, under the matrix's name and ``_scale``, and all else in bfloat16.
         max_shard_bytes: of one file; a single tensor may be larger.
 
     Raises:
         OutputError: the folder cannot be written to.
-        UsageError: the model is quantised.
+        UsageError: the model is quantised, or is none of the four classes.
     """
     state = dict(model.state_dict() if isinstance(model, nn.Module) else model)
     if any(not tensor.is_floating_point() for tensor in state.values()):
         raise UsageError("a quantised model cannot be saved", "load it without --quantize")
-    head = state.get(LM_HEAD)
-    tied = head is None or _same(head, state[WTE])
-    if tied:
-        state.pop(LM_HEAD, None)
-    config = replace(config, tie_word_embeddings=tied, vocab_size=state[WTE].shape[0])
+    class_name = next((_CLASSES[name] for name in state if name in _CLASSES), _CAUSAL_LM)
+    embedding = state.get(WTE, state.get(WTE.removeprefix(PREFIX)))
+    if embedding is None:
+        raise UsageError("these weights are of no GPTBigCode model: they have no wte")
+    config = config.with_changes(vocab_size=embedding.shape[0])
+    if class_name == _CAUSAL_LM:
+        head = state.get(LM_HEAD)
+        tied = head is None or _same(head, embedding)
+        if tied:
+            state.pop(LM_HEAD, None)
+        config = config.with_changes(tie_word_embeddings=tied)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_weights(state, folder, storage, max_shard_bytes)
-        _write_json(folder / CONFIG_NAME, _description(config, storage))
+        write_weights(state, folder, storage, max_shard_bytes)
+        write_json(folder / CONFIG_NAME, _description(config, class_name, storage))
     except (OSError, SafetensorError) as error:
-        for part in folder.glob(f"*{_PART}"):
+        for part in folder.glob(f"*{PART}"):
             part.unlink(missing_ok=True)
         raise OutputError(f"the model cannot be written to {folder}: {error}") from error
 
 
-def _description(config: GPTBigCodeConfig, storage: Storage) -> dict[str, object]:
-    kept = {"architectures": ["GPTBigCodeForCausalLM"]} | config.to_dict()
-    return kept | {"torch_dtype": "float32" if storage == "float32" else "bfloat16"}
-
-
-def _write_weights(
-    state: Mapping[str, Tensor], folder: Path, storage: Storage, max_shard_bytes: int
-) -> None:
-    shards = _shards(state, storage, max_shard_bytes)
-    count = len(shards)
-    names = [f"model-{at:05d}-of-{count:05d}.safetensors" for at in range(1, count + 1)]
-    if count == 1:
-        names = [SAFETENSORS_NAME]
-    weight_map: dict[str, str] = {}
-    total = 0
-    for name, shard in zip(names, shards, strict=True):
-        tensors: dict[str, Tensor] = {}
-        for key in shard:
-            tensors |= _encoded(key, state[key].detach(), storage)
-        _write_tensors(folder / (name + _PART), tensors)
-        weight_map |= dict.fromkeys(tensors, name)
-        total += sum(tensor.nbytes for tensor in tensors.values())
-    for name in names:
-        (folder / (name + _PART)).replace(folder / name)
-    # A loader that meets both forms cannot know which is current.
-    if count == 1:
-        (folder / SAFETENSORS_INDEX_NAME).unlink(missing_ok=True)
-    else:
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _write_json(folder / SAFETENSORS_INDEX_NAME, index)
-        (folder / SAFETENSORS_NAME).unlink(missing_ok=True)
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A safetensors file with the permissions of any new file; the library makes it private."""
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(mode)
-
-
-def _shards(state: Mapping[str, Tensor], storage: Storage, max_shard_bytes: int) -> list[list[str]]:
-    """Names of the tensors of each file, in the model's order."""
-    item = {"float32": 4, "bfloat16": 2, "int8": 1}[storage]
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name, tensor in state.items():
-        size = tensor.numel() * item
-        if shards[-1] and filled + size > max_shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += size
-    return shards
-
-
-def _encoded(name: str, tensor: Tensor, storage: Storage) -> dict[str, Tensor]:
-    """What is stored for one tensor, on the CPU."""
-    if storage == "int8" and tensor.dim() == 2:
-        codes, scale = quantize_int8(tensor)
-        return {name: codes.cpu(), name + SCALE_SUFFIX: scale.cpu()}
-    dtype = torch.float32 if storage == "float32" else torch.bfloat16
-    return {name: tensor.to("cpu", dtype).contiguous()}
-
-
-def _write_json(path: Path, value: object) -> None:
-    part = path.with_name(path.name + _PART)
-    part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    part.replace(path)
+def _description(config: GPTBigCodeConfig, class_name: str, storage: Storage) -> dict[str, object]:
+    """What ``config.json`` is to hold."""
+    kept = config.to_dict()
+    # Newer versions of transformers write ``dtype`` and read both; older ones read this alone.
+    kept.pop("dtype", None)
+    dtype = str(STORED_AS[storage]).removeprefix("torch.")
+    return kept | {"architectures": [class_name], "torch_dtype": dtype}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bigcode_cli.errors import UsageError
-from bigcode_cli.model.attention import check_implementation, choose_kernel, eager
+from bigcode_cli.model.attention import choose_kernel, eager
 from bigcode_cli.model.cache import KVCache, LegacyCache
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.layers import Embedding, GPTBigCodeBlock, Linear, Pass
@@ -36,9 +36,7 @@ class GPTBigCodeModel(GPTBigCodePreTrainedModel):
     """Token ids to hidden states, final norm included."""
 
     def __init__(self, config: GPTBigCodeConfig, attn_implementation: str = "auto") -> None:
-        super().__init__(config)
-        check_implementation(attn_implementation)
-        self.attn_implementation = attn_implementation
+        super().__init__(config, attn_implementation)
         self.wte = Embedding(config.vocab_size, config.n_embd)
         self.wpe = Embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
@@ -329,7 +327,7 @@ class GPTBigCodeForCausalLM(GPTBigCodePreTrainedModel):
     """
 
     def __init__(self, config: GPTBigCodeConfig, attn_implementation: str = "auto") -> None:
-        super().__init__(config)
+        super().__init__(config, attn_implementation)
         self.transformer = GPTBigCodeModel(config, attn_implementation)
         self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
@@ -419,7 +417,6 @@ class GPTBigCodeForCausalLM(GPTBigCodePreTrainedModel):
         logits = self.lm_head(output.last_hidden_state)
         loss = None
         if labels is not None:
-            check_shape("labels", labels, tuple(logits.shape[:2]))
             loss = causal_lm_loss(logits, labels)
         result = CausalLMOutputWithCrossAttentions(
             loss=loss,

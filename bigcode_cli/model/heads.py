@@ -35,7 +35,7 @@ class GPTBigCodeForSequenceClassification(GPTBigCodePreTrainedModel):
     """
 
     def __init__(self, config: GPTBigCodeConfig, attn_implementation: str = "auto") -> None:
-        super().__init__(config)
+        super().__init__(config, attn_implementation)
         self.num_labels = config.num_labels
         self.transformer = GPTBigCodeModel(config, attn_implementation)
         self.score = Linear(config.n_embd, config.num_labels, bias=False)
@@ -182,7 +182,7 @@ class GPTBigCodeForTokenClassification(GPTBigCodePreTrainedModel):
     """
 
     def __init__(self, config: GPTBigCodeConfig, attn_implementation: str = "auto") -> None:
-        super().__init__(config)
+        super().__init__(config, attn_implementation)
         self.num_labels = config.num_labels
         self.transformer = GPTBigCodeModel(config, attn_implementation)
         self.dropout = nn.Dropout(config.head_dropout)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.tensor_index import INT4_GROUP
 
 # Of a matrix in float32: bounds the memory that its copies take, some ten while quantising.
@@ -155,12 +154,11 @@ def is_quantized(name: str) -> bool:
     return (matrix and ".ln_" not in name) or name in {"transformer.wte.weight", "lm_head.weight"}
 
 
-def install(
-    model: GPTBigCodeForCausalLM, name: str, codes: Tensor, scale: Tensor, dtype: torch.dtype
-) -> None:
+def install(model: nn.Module, name: str, codes: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
     """Put a quantised weight in the place of the parameter ``name``; a bias stays.
 
     Args:
+        model: the module under which names are those of the checkpoint.
         dtype: of the embeddings that ``wte`` gives.
     """
     path = name.removesuffix(".weight")

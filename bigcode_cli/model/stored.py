@@ -9,12 +9,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bigcode_cli.errors import ModelCorruptError, ModelUnsupportedError
-from bigcode_cli.model.tensor_index import TensorEntry, read_tensor_index
+from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError, ModelUnsupportedError
+from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.tensor_index import SCALE_SUFFIX, TensorEntry, read_tensor_index
 
 PREFIX = "transformer."
 WTE = "transformer.wte.weight"
 LM_HEAD = "lm_head.weight"
+HEADS = (LM_HEAD, "score.weight", "classifier.weight", "classifier.bias")
+"""What a model holds beside the decoder, each class its own."""
+
+FLOATS = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+"""The dtypes that a configuration may name and a model may run in."""
 
 _DTYPES = {
     "F64": torch.float64,
@@ -43,7 +53,7 @@ class Stored:
 
 
 def read_stored(folder: Path) -> dict[str, Stored]:
-    """All tensors of a folder's weights by the names that the model gives them, in file order.
+    """All tensors of a folder's weights by the names of the models with a head, in file order.
 
     Checkpoints of the bare transformer lack its prefix; it is added. Buffers of old versions, the
     causal mask among them, are left out.
@@ -67,11 +77,33 @@ def read_stored(folder: Path) -> dict[str, Stored]:
         }
     bare = "wte.weight" in found
     return {
-        PREFIX + name if bare and name != LM_HEAD else name: stored
+        PREFIX + name if bare and name.removesuffix(SCALE_SUFFIX) not in HEADS else name: stored
         for name, stored in found.items()
         if not name.endswith((".attn.bias", ".attn.masked_bias"))
         and name not in {"bias", "transformer.bias"}
     }
+
+
+def dtype_meant(config: GPTBigCodeConfig, stored: Mapping[str, Stored]) -> torch.dtype:
+    """What the configuration names as the model's dtype, else the widest that is stored."""
+    for key in ("dtype", "torch_dtype"):
+        named = config.extra.get(key)
+        if isinstance(named, str) and named in FLOATS:
+            return FLOATS[named]
+    return widest_dtype(stored)
+
+
+def widest_dtype(stored: Mapping[str, Stored]) -> torch.dtype:
+    """The widest type of the tensors that are no codes: what loses nothing.
+
+    Raises:
+        ModelIncompleteError: there is no tensor.
+    """
+    dtypes = {tensor.read().dtype for tensor in stored.values()}
+    if not dtypes:
+        raise ModelIncompleteError("the weights hold no tensor")
+    floats = {dtype for dtype in dtypes if dtype.is_floating_point}
+    return max(floats or {torch.float32}, key=lambda dtype: dtype.itemsize)
 
 
 def map_tensor(name: str, entry: TensorEntry) -> Tensor:

@@ -193,7 +193,10 @@ def _model(request: TrainRequest, device: torch.device) -> GPTBigCodeForCausalLM
         )
     model = GPTBigCodeForCausalLM(config)
     # Copied: what was loaded may lie in the file itself.
-    model.load_state_dict(load_model(request.init, device="cpu", dtype=torch.float32).state_dict())
+    stored_model = load_model(
+        GPTBigCodeForCausalLM, request.init, device="cpu", dtype=torch.float32
+    )
+    model.load_state_dict(stored_model.state_dict())
     return model.to(device)
 
 

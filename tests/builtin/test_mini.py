@@ -11,6 +11,7 @@ from bigcode_cli.hub.export import export
 from bigcode_cli.hub.resolve import resolve
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.records import (
     Completion,
     GenerateRequest,
@@ -97,7 +98,7 @@ def test_it_foresees_source_that_it_never_saw(session: Session) -> None:
 def test_its_export_is_plain_bfloat16_of_the_same_model(mini: ModelFolder, tmp_path: Path) -> None:
     export(mini, tmp_path / "plain", Silence())
     stored, plain = (
-        load_model(folder, device="cpu", dtype=torch.bfloat16)
+        load_model(GPTBigCodeForCausalLM, folder, device="cpu", dtype=torch.bfloat16)
         for folder in (mini.path, tmp_path / "plain")
     )
     for (name, first), (_, second) in zip(

@@ -9,6 +9,7 @@ from bigcode_cli.errors import ModelCorruptError, OutputError
 from bigcode_cli.hub import export as exporting
 from bigcode_cli.hub.export import export
 from bigcode_cli.model.checkpoint import load_model, save_model
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.records import ModelFolder, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from tests.hub.contents import model_files, write_folder
@@ -26,8 +27,12 @@ def model(tmp_path: Path) -> ModelFolder:
 def test_an_export_holds_the_same_model(model: ModelFolder, tmp_path: Path) -> None:
     target = tmp_path / "new" / "folder"
     export(model, target, Silence())
-    first = load_model(model.path, device="cpu", dtype=torch.bfloat16).state_dict()
-    second = load_model(target, device="cpu", dtype=torch.bfloat16).state_dict()
+    first = load_model(
+        GPTBigCodeForCausalLM, model.path, device="cpu", dtype=torch.bfloat16
+    ).state_dict()
+    second = load_model(
+        GPTBigCodeForCausalLM, target, device="cpu", dtype=torch.bfloat16
+    ).state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert Tokenizer.load(target).control_ids == Tokenizer.load(model.path).control_ids
@@ -43,7 +48,7 @@ def test_an_export_holds_the_same_model(model: ModelFolder, tmp_path: Path) -> N
 
 
 def test_int8_storage_is_exported_as_plain_bfloat16(model: ModelFolder, tmp_path: Path) -> None:
-    loaded = load_model(model.path, device="cpu", dtype=torch.float32)
+    loaded = load_model(GPTBigCodeForCausalLM, model.path, device="cpu", dtype=torch.float32)
     stored = tmp_path / "int8"
     save_model(loaded, loaded.config, stored, storage="int8")
     (stored / "tokenizer.json").write_bytes(model_files()["tokenizer.json"])

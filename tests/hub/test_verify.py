@@ -15,6 +15,7 @@ from bigcode_cli.errors import (
 from bigcode_cli.hub.pull import pull
 from bigcode_cli.hub.verify import Verified, verify
 from bigcode_cli.model.checkpoint import load_model, save_model
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.records import ModelFolder, Silence
 from tests.hub.contents import model_files, write_folder
 from tests.hub.loopback import LoopbackHub, Repo, git_id
@@ -60,7 +61,7 @@ def test_hashes_of_a_hub_model_are_checked(hub: LoopbackHub) -> None:
 @pytest.mark.parametrize("storage", ["float32", "int8"])
 def test_every_storage_is_verified(tmp_path: Path, storage: str) -> None:
     source = write_folder(tmp_path / "source", model_files())
-    model = load_model(source, device="cpu", dtype=torch.float32)
+    model = load_model(GPTBigCodeForCausalLM, source, device="cpu", dtype=torch.float32)
     save_model(model, model.config, tmp_path / "model", storage=storage)  # type: ignore[arg-type]
     (tmp_path / "model" / "tokenizer.json").write_bytes(model_files()["tokenizer.json"])
     assert check(tmp_path / "model").tensors == len(list(model.parameters()))
@@ -68,7 +69,7 @@ def test_every_storage_is_verified(tmp_path: Path, storage: str) -> None:
 
 def test_shards_are_verified(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "source", model_files())
-    model = load_model(source, device="cpu", dtype=torch.float32)
+    model = load_model(GPTBigCodeForCausalLM, source, device="cpu", dtype=torch.float32)
     save_model(model, model.config, tmp_path / "model", max_shard_bytes=50_000)
     (tmp_path / "model" / "tokenizer.json").write_bytes(model_files()["tokenizer.json"])
     names = [file.name for file in check(tmp_path / "model").files]
@@ -80,7 +81,9 @@ def test_bin_weights_are_verified(tmp_path: Path) -> None:
     files = {name: content for name, content in model_files().items() if name != WEIGHTS}
     folder = write_folder(tmp_path / "model", files)
     source = write_folder(tmp_path / "source", model_files())
-    state = load_model(source, device="cpu", dtype=torch.float32).state_dict()
+    state = load_model(
+        GPTBigCodeForCausalLM, source, device="cpu", dtype=torch.float32
+    ).state_dict()
     torch.save(state, folder / "pytorch_model.bin")
     assert [file.name for file in check(folder).files][-1] == "pytorch_model.bin"
 

@@ -19,10 +19,11 @@ from bigcode_cli.errors import (
     OutputError,
     UsageError,
 )
-from bigcode_cli.model.checkpoint import Storage, load_model, save_model
+from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.quantize import QuantizedEmbedding, QuantizedLinear
+from bigcode_cli.model.shards import Storage
 from bigcode_cli.records import Quantize
 from tests.model.models import random_ids, relative_difference, small_config, wide_model
 
@@ -32,7 +33,7 @@ State = dict[str, Tensor]
 def load(
     folder: Path, dtype: torch.dtype = torch.float32, quantize: Quantize = "none"
 ) -> GPTBigCodeForCausalLM:
-    return load_model(folder, device="cpu", dtype=dtype, quantize=quantize)
+    return load_model(GPTBigCodeForCausalLM, folder, device="cpu", dtype=dtype, quantize=quantize)
 
 
 def write_folder(folder: Path, config: GPTBigCodeConfig, state: State) -> Path:
@@ -321,6 +322,7 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     save_model(wide_model(config), config, tmp_path, "float32", 10_000)
     told: list[tuple[int, int]] = []
     load_model(
+        GPTBigCodeForCausalLM,
         tmp_path,
         device="cpu",
         dtype=torch.float32,
@@ -335,7 +337,11 @@ def test_flash_is_refused_before_weights_are_read(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, config, state_of(config))
     with pytest.raises(UsageError, match="flash attention needs a CUDA device"):
         load_model(
-            folder, device="cpu", dtype=torch.float32, attn_implementation="flash_attention_2"
+            GPTBigCodeForCausalLM,
+            folder,
+            device="cpu",
+            dtype=torch.float32,
+            attn_implementation="flash_attention_2",
         )
 
 
@@ -383,6 +389,7 @@ import os, resource, sys
 from pathlib import Path
 import torch
 from bigcode_cli.model.checkpoint import load_model
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 
 def peak():
     status = Path("/proc/self/status")
@@ -391,7 +398,8 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 def load(folder, dtype, quantize):
-    return load_model(Path(folder), device="cpu", dtype=dtype, quantize=quantize)
+    model = GPTBigCodeForCausalLM
+    return load_model(model, Path(folder), device="cpu", dtype=dtype, quantize=quantize)
 
 # What one load leaves to the allocator must not hide what the next one takes: a process each.
 for kind in [(torch.float32, "int4"), (torch.bfloat16, "none"), (torch.float32, "none")]:

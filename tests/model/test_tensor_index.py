@@ -12,7 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bigcode_cli.errors import BigcodeError, ModelCorruptError, ModelIncompleteError
-from bigcode_cli.model.checkpoint import Storage, load_model, save_model
+from bigcode_cli.model.checkpoint import load_model, save_model
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.shards import Storage
 from bigcode_cli.model.tensor_index import read_header, read_tensor_index
 from bigcode_cli.records import Quantize
 from tests.model.models import small_config, wide_model
@@ -120,7 +122,7 @@ def test_random_damage_gives_a_clear_error_or_a_model(
         damaged[int(place * header)] = value
     path.write_bytes(damaged[: len(damaged) - cut])
     try:
-        load_model(tmp_path, device="cpu", dtype=torch.float32)
+        load_model(GPTBigCodeForCausalLM, tmp_path, device="cpu", dtype=torch.float32)
     except BigcodeError:
         return
     assert not cut
@@ -212,7 +214,9 @@ def test_weight_bytes_are_what_loading_takes(
 ) -> None:
     config = small_config(n_embd=96, n_inner=200)
     save_model(wide_model(config), config, tmp_path, storage)
-    model = load_model(tmp_path, device="cpu", dtype=dtype, quantize=quantize)
+    model = load_model(
+        GPTBigCodeForCausalLM, tmp_path, device="cpu", dtype=dtype, quantize=quantize
+    )
     tensors = [*model.parameters(), *model.buffers()]
     taken = sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
     name = str(dtype).removeprefix("torch.")

@@ -14,6 +14,7 @@ import torch
 
 from bigcode_cli.errors import BigcodeError, InputError, UsageError
 from bigcode_cli.model.checkpoint import load_model
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.records import Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.corpus import Corpus
@@ -96,7 +97,7 @@ def test_the_exported_folders_load(recipe_file: Path, data: Path, tmp_path: Path
     trained = weights(request.out)["transformer.wte.weight"]
     for name, tolerance in (("model", 1 / 127), ("model-bfloat16", 1 / 256)):
         folder = request.out / name
-        model = load_model(folder, device="cpu", dtype=torch.float32)
+        model = load_model(GPTBigCodeForCausalLM, folder, device="cpu", dtype=torch.float32)
         difference = (model.transformer.wte.weight - trained).abs().max()
         assert difference <= tolerance * trained.abs().max()
         assert Tokenizer.load(folder).vocab_size == model.config.vocab_size
