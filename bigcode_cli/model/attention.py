@@ -78,17 +78,35 @@ def attention_weights(
     """
     upcast = scaling.softmax_in_fp32 and query.dtype != torch.float32
     factor = scaling.layer_factor if upcast else 1.0
-    scores = (query * (scaling.scale / factor)) @ keys.mT
+    scores = _scores(query, keys, scaling.scale / factor)
     if upcast:
         scores = scores.float() * factor
     mask = visible.mask
     if visible.causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
-        is_bool = mask.dtype == torch.bool
-        scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
+        if mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        else:
+            # The lowest float16, added to a score, may be minus infinity: of that alone, the
+            # softmax would make no number.
+            scores = (scores + mask).clamp(min=torch.finfo(scores.dtype).min)
     weights = functional.dropout(scores.softmax(dim=-1).to(query.dtype), dropout)
     return weights if head_mask is None else weights * head_mask[:, None, None]
+
+
+def _scores(query: Tensor, keys: Tensor, factor: float) -> Tensor:
+    """``factor * query @ keys.mT``: scaled before it is rounded, one key head never repeated."""
+    batch, heads, time, width = query.shape
+    kv_heads, slots = keys.shape[1:3]
+    product = torch.baddbmm(
+        query.new_zeros(()),
+        query.reshape(batch * kv_heads, heads // kv_heads * time, width),
+        keys.reshape(batch * kv_heads, slots, width).mT,
+        beta=0,
+        alpha=factor,
+    )
+    return product.view(batch, heads, time, slots)
 
 
 def eager(

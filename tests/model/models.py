@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.layers import GPTBigCodeBlock
 from tests.model.golden_cases import draw_weights
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -37,6 +38,10 @@ def wide_model(
     return model.eval().to(device)
 
 
+def blocks_of(model: GPTBigCodeForCausalLM) -> list[GPTBigCodeBlock]:
+    return [block for block in model.transformer.h if isinstance(block, GPTBigCodeBlock)]
+
+
 def random_ids(config: GPTBigCodeConfig, batch: int, time: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(config.vocab_size, (batch, time), generator=generator)
@@ -47,3 +52,9 @@ def relative_difference(actual: Tensor, expected: Tensor) -> float:
     actual = actual.cpu()
     difference = ((actual - expected).abs().max() / expected.abs().max()).item()
     return difference if difference == difference else float("inf")
+
+
+def random_states(config: GPTBigCodeConfig, batch: int, time: int, seed: int = 0) -> Tensor:
+    """What an encoder might give, or embeddings: ``(batch, time, n_embd)``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, time, config.n_embd, generator=generator)

@@ -1,5 +1,6 @@
 """Attention against a loop over positions and heads that nobody can misread."""
 
+import itertools
 import math
 
 import pytest
@@ -7,8 +8,24 @@ import torch
 from torch import Tensor
 
 from bigcode_cli.errors import UsageError
-from bigcode_cli.model.attention import ATTENTION, Scaling, Visible, eager, require_flash, sdpa
-from tests.model.models import relative_difference
+from bigcode_cli.model.attention import (
+    ATTENTION,
+    Attend,
+    Scaling,
+    Visible,
+    attention_weights,
+    eager,
+    require_flash,
+    sdpa,
+)
+from bigcode_cli.model.masks import additive
+from tests.model.models import (
+    blocks_of,
+    random_ids,
+    relative_difference,
+    small_config,
+    wide_model,
+)
 
 
 def brute_force(
@@ -85,6 +102,105 @@ def test_the_layer_factor_keeps_half_precision_scores_from_overflowing() -> None
     assert relative_difference(scaled.float(), exact) < 0.005
     fused = sdpa(query, keys, values, visible, Scaling(1.0))
     assert relative_difference(fused.float(), exact) < 0.005
+
+
+def weights_of_4_37_2(
+    query: Tensor, keys: Tensor, seen: Tensor, scale: float, unscale: float, *, in_fp32: bool
+) -> Tensor:
+    """What transformers 4.37.2 wrote in ``_attn``, on the CPU, and in ``upcast_masked_softmax``."""
+    batch, heads, time, width = query.shape
+    slots = keys.shape[2]
+    softmax_dtype = torch.float32 if in_fp32 else query.dtype
+    upcast = query.dtype != softmax_dtype
+    unscale = unscale if upcast else 1.0
+    alpha = unscale**-1 * scale
+    if keys.shape[1] == 1:
+        start = torch.zeros(batch, time * heads, slots, dtype=query.dtype)
+        query = query.transpose(1, 2).reshape(batch, time * heads, width)
+        scores = torch.baddbmm(start, query, keys[:, 0].mT, beta=1, alpha=alpha)
+        scores = scores.view(batch, time, heads, slots).transpose(1, 2)
+    else:
+        start = torch.zeros(batch * heads, time, slots, dtype=query.dtype)
+        query = query.reshape(batch * heads, time, width)
+        keys = keys.reshape(batch * heads, slots, width)
+        scores = torch.baddbmm(start, query, keys.mT, beta=1, alpha=alpha)
+        scores = scores.view(batch, heads, time, slots)
+    if upcast:
+        scores = scores.to(softmax_dtype) * unscale
+    scores = torch.where(seen, scores, torch.finfo(softmax_dtype).min)
+    return scores.softmax(dim=-1).to(keys.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_eager_rounds_as_transformers_4_37_2_did(kv_heads: int, dtype: torch.dtype) -> None:
+    """Bit for bit, scales and factors that are no powers of two among them."""
+    query, keys, _ = random_parts(kv_heads, 5, 7, dtype)
+    seen = torch.ones(5, 7, dtype=torch.bool).tril(2)
+    told = []
+    for in_fp32, factor, scale in itertools.product((True, False), (1.0, 3.0, 5.0), (0.5, 0.3)):
+        weights = attention_weights(
+            query * 3, keys, Visible(mask=seen[None, None]), Scaling(scale, in_fp32, factor)
+        )
+        expected = weights_of_4_37_2(query * 3, keys, seen, scale, factor, in_fp32=in_fp32)
+        assert torch.equal(weights, expected)
+        if scale == 0.3:
+            told.append(weights)
+    # Each factor shows itself, in half precision and beside a softmax in float32.
+    different = {tuple(weights.flatten().tolist()) for weights in told}
+    assert len(different) == (1 if dtype == torch.float32 else 3)
+
+
+@pytest.mark.parametrize("in_fp32", [True, False])
+@pytest.mark.parametrize("by_layer", [True, False])
+@pytest.mark.parametrize("multi_query", [True, False])
+@torch.no_grad()
+def test_the_flags_of_a_model_reach_each_of_its_layers(
+    *, multi_query: bool, by_layer: bool, in_fp32: bool
+) -> None:
+    config = small_config(
+        multi_query=multi_query,
+        n_layer=3,
+        attention_softmax_in_fp32=in_fp32,
+        scale_attention_softmax_in_fp32=by_layer,
+    )
+    model = wide_model(config, "eager").bfloat16()
+    projected: list[Tensor] = []
+    for block in blocks_of(model):
+        block.attn.c_attn.register_forward_hook(lambda *call: projected.append(call[2]))
+    output = model(random_ids(config, 2, 6), output_attentions=True)
+    seen = torch.ones(6, 6, dtype=torch.bool).tril()
+    for layer, weights in enumerate(output.attentions):
+        query, key_value = blocks_of(model)[layer].attn.split(projected[layer])
+        keys = key_value[..., : config.head_dim]
+        unscale = layer + 1.0 if by_layer else 1.0
+        scale = config.head_dim**-0.5
+        expected = weights_of_4_37_2(query, keys, seen, scale, unscale, in_fp32=in_fp32)
+        assert torch.equal(weights, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("softmax_in_fp32", [True, False])
+@pytest.mark.parametrize("time", [1, 3])
+@pytest.mark.parametrize("kv_heads", [1, 4])
+@pytest.mark.parametrize("attend", [eager, sdpa])
+def test_a_query_that_sees_nothing_gets_numbers(
+    attend: Attend, kv_heads: int, time: int, dtype: torch.dtype, *, softmax_in_fp32: bool
+) -> None:
+    """The lowest float16 and a score of -20 make minus infinity."""
+    query, keys, values = random_parts(kv_heads, time, 5)
+    mask = additive(torch.zeros(1, 1, time, 5, dtype=torch.bool), dtype)
+    output = attend(
+        (query.abs() * 5).to(dtype),
+        (-keys.abs() * 5).to(dtype),
+        values.to(dtype),
+        Visible(mask=mask),
+        Scaling(1.0, softmax_in_fp32),
+        0.0,
+    )
+    assert output.isfinite().all()
+    # The heaviest slot may take all.
+    assert (output.abs() <= values.abs().amax(dim=2, keepdim=True) + 0.01).all()
 
 
 def test_flash_says_all_that_is_missing() -> None:
