@@ -31,12 +31,16 @@ class KVCache:
         encoder: for each layer the keys and values of the encoder's states, ``(batch, heads,
             encoder_time, 2 * head_dim)``; ``None`` before cross-attention has made them.
         lengths: tokens that each row holds, on the host.
+        multi_query: all query heads share the one head of keys, which the legacy tuple leaves out.
+        is_borrowed: what is written here is for one pass alone: see ``borrow``.
     """
 
-    def __init__(self, layers: list[Tensor], lengths: list[int]) -> None:
+    def __init__(self, layers: list[Tensor], lengths: list[int], *, multi_query: bool) -> None:
         self.layers = layers
         self.encoder: list[Tensor | None] = [None] * len(layers)
         self.lengths = lengths
+        self.multi_query = multi_query
+        self.is_borrowed = False
         self._slots: tuple[tuple[int, ...], int, Tensor] | None = None
 
     @classmethod
@@ -55,7 +59,7 @@ class KVCache:
         """
         shape = (config.n_layer, batch, config.kv_heads, capacity, 2 * config.head_dim)
         storage = torch.zeros(shape, dtype=dtype, device=device)
-        return cls(list(storage.unbind(0)), [0] * batch)
+        return cls(list(storage.unbind(0)), [0] * batch, multi_query=config.multi_query)
 
     @classmethod
     def from_legacy_cache(cls, past_key_values: LegacyCache) -> Self:
@@ -65,11 +69,12 @@ class KVCache:
             past_key_values: for each layer keys before values, merged as in transformers 4.37.2:
                 ``(batch, slots, 2 * head_dim)`` with multi-query attention, ``(batch, heads,
                 slots, 2 * head_dim)`` without; or, as in later versions, a pair of keys and values
-                ``(batch, kv_heads, slots, head_dim)``.
+                ``(batch, kv_heads, slots, head_dim)``, one head of which is taken for multi-query.
 
         Raises:
             UsageError: the layers are none of that, or differ in their shapes.
         """
+        are_pairs = not all(isinstance(layer, Tensor) for layer in past_key_values)
         merged = [
             layer.clone() if isinstance(layer, Tensor) else torch.cat(list(layer), dim=-1)
             for layer in past_key_values
@@ -77,8 +82,9 @@ class KVCache:
         layers = [layer[:, None] if layer.dim() == 3 else layer for layer in merged]
         if len({layer.shape for layer in layers}) != 1 or layers[0].dim() != 4:
             raise UsageError("past_key_values has one tensor of keys and values a layer, all alike")
-        batch, _, slots, _ = layers[0].shape
-        return cls(layers, [slots] * batch)
+        batch, heads, slots, _ = layers[0].shape
+        multi_query = heads == 1 and (are_pairs or merged[0].dim() == 3)
+        return cls(layers, [slots] * batch, multi_query=multi_query)
 
     def to_legacy_cache(self) -> tuple[Tensor, ...]:
         """The inverse of ``from_legacy_cache``: merged copies, without what the encoder gave.
@@ -89,7 +95,7 @@ class KVCache:
         if not self._is_even():
             raise UsageError("rows of different length have no legacy cache")
         held = [layer[:, :, : self.longest].clone() for layer in self.layers]
-        return tuple(layer[:, 0] if layer.shape[1] == 1 else layer for layer in held)
+        return tuple(layer[:, 0] if self.multi_query else layer for layer in held)
 
     @staticmethod
     def size(config: GPTBigCodeConfig, batch: int, capacity: int, *, dtype: torch.dtype) -> int:
@@ -132,8 +138,9 @@ class KVCache:
 
     def borrow(self) -> Self:
         """The same tokens, for a pass that is to leave no trace in this cache."""
-        other = type(self)(list(self.layers), list(self.lengths))
+        other = type(self)(list(self.layers), list(self.lengths), multi_query=self.multi_query)
         other.encoder = list(self.encoder)
+        other.is_borrowed = True
         return other
 
     def slots(self, time: int) -> Tensor:
@@ -145,20 +152,23 @@ class KVCache:
         if known is not None and known[0] == tuple(self.lengths) and known[1] == time:
             return known[2]
         device = self.layers[0].device
-        if self._is_even():
-            slots = torch.arange(self.longest, self.longest + time, device=device)[None]
-        else:
-            # Not waited for: a step must not synchronise with the device.
-            starts = torch.tensor(self.lengths).to(device, non_blocking=True)
-            slots = starts[:, None] + torch.arange(time, device=device)
+        # Slots made in inference mode could not be saved for a later backward pass.
+        with torch.inference_mode(False):
+            if self._is_even():
+                slots = torch.arange(self.longest, self.longest + time, device=device)[None]
+            else:
+                # Not waited for: a step must not synchronise with the device.
+                starts = torch.tensor(self.lengths).to(device, non_blocking=True)
+                slots = starts[:, None] + torch.arange(time, device=device)
         self._slots = (tuple(self.lengths), time, slots)
         return slots
 
     def append(self, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
         """Write the keys and values of new tokens behind those that each row holds.
 
-        They are written in place, unless gradients are recorded: a later write must not change
-        what a backward pass still needs, so the layer is copied then.
+        They are written in place, unless a backward pass may still need what is there, or what is
+        there was made in inference mode, outside of which it cannot be changed: then the layer is
+        copied.
 
         Args:
             layer: which layer they belong to.
@@ -170,7 +180,8 @@ class KVCache:
         """
         time, longest = key_value.shape[2], self.longest
         stored = self.layers[layer]
-        if torch.is_grad_enabled() and (key_value.requires_grad or stored.requires_grad):
+        is_frozen = stored.is_inference() and not torch.is_inference_mode_enabled()
+        if key_value.requires_grad or stored.requires_grad or is_frozen:
             self.layers[layer] = stored = functional.pad(stored[:, :, :longest], (0, 0, 0, time))
         elif longest + time > stored.shape[2]:
             capacity = -(-(longest + time) // _GROWTH) * _GROWTH
