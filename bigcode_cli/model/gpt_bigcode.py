@@ -3,6 +3,17 @@
 GPT-2's decoder (Radford et al. 2019) with multi-query attention (Shazeer 2019), as in SantaCoder
 (Ben Allal et al. 2023) and StarCoder (Li et al. 2023). The arguments and outputs are those that
 transformers 4.37.2 to 4.56.2 document (``models/gpt_bigcode/modeling_gpt_bigcode.py``).
+
+The optimisations that the family's documentation lists live here:
+
+- multi-query attention, whose one key head is never repeated while decoding: ``attention.sdpa``;
+- GELU by tanh as one kernel: ``layers.gelu_pytorch_tanh``; plain linear layers: ``layers.Linear``;
+- cast, mask, softmax and scale in one kernel: ``attention.sdpa``, ``attention.flash``;
+- one attention path for all: ``layers.GPTBigCodeAttention``; for each head in turn, its query, key
+  and value in multi-head attention: ``GPTBigCodeAttention.split``;
+- keys and values merged, in one preallocated cache: ``cache.KVCache``;
+- the causal mask made once for the whole model, and kept: ``masks.CausalMask``;
+- no needless synchronisation: nothing in a forward pass reads a number back from the device.
 """
 
 from typing import Any
