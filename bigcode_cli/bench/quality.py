@@ -16,7 +16,6 @@ from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.protocol import Prompt, Sampler
 from bigcode_cli.engine.scoring import score
 from bigcode_cli.engine.session import MAX_ROWS, Session
-from bigcode_cli.errors import ModelUnsupportedError
 from bigcode_cli.records import Completion, GenerateRequest, SamplingOptions, StopOptions
 from bigcode_cli.text.fim import find_dialect, psm, spm
 
@@ -87,8 +86,6 @@ def infill(session: Session, tasks: Sequence[InfillTask], *, order: str = "psm")
         ModelUnsupportedError: the tokenizer has no fill-in-the-middle tokens.
     """
     dialect = find_dialect(session.tokenizer)
-    if dialect is None:
-        raise ModelUnsupportedError("the model has no fill-in-the-middle tokens")
     assemble = psm if order == "psm" else spm
     middles: list[str] = []
     for some in _batches(tasks, MAX_ROWS):

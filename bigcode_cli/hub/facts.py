@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigcode_cli.errors import ModelError
+from bigcode_cli.errors import ModelError, ModelUnsupportedError
 from bigcode_cli.hub import cache
 from bigcode_cli.hub.card import read_licence
 from bigcode_cli.hub.contents import missing_files
@@ -73,7 +73,6 @@ def describe(
     index = read_tensor_index(folder.path) if here else TensorIndex(folder.path, "bin", (), {})
     config = _trust_rows(GPTBigCodeConfig.from_file(folder.path), index)
     tokenizer = Tokenizer.load(folder.path)
-    dialect = find_dialect(tokenizer)
     return ModelFacts(
         name=folder.name,
         path=folder.path,
@@ -83,9 +82,16 @@ def describe(
         config=config,
         parameters=config.parameter_count(),
         tokens=tokenizer.vocab_size,
-        fim=dialect.name if dialect else None,
+        fim=_fim(tokenizer),
         memory={row: index.weight_bytes(*how) for row, how in MEMORY_ROWS.items()},
     )
+
+
+def _fim(tokenizer: Tokenizer) -> DialectName | None:
+    try:
+        return find_dialect(tokenizer).name
+    except ModelUnsupportedError:
+        return None
 
 
 def _describe_repo(

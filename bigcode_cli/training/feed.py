@@ -56,8 +56,8 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     """
     tokenizer = Tokenizer.load(folder)
     dialect, pad = find_dialect(tokenizer), tokenizer.token_id(PAD)
-    if dialect is None or pad is None or pad not in tokenizer.control_ids:
-        raise ModelUnsupportedError("the tokenizer has no fill-in-the-middle tokens")
+    if pad is None or pad not in tokenizer.control_ids:
+        raise ModelUnsupportedError(f"the tokenizer has no {PAD} token")
     if tokenizer.vocab_size > 2**16:
         raise ModelUnsupportedError("a vocabulary beyond 65,536 tokens cannot be trained here")
     return Vocabulary(tokenizer.encode, dialect, tokenizer.eos_id, pad)

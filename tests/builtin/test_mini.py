@@ -47,9 +47,7 @@ def test_it_has_the_control_tokens_of_starcoder(session: Session) -> None:
     for id_, text in enumerate(SPECIAL_TOKENS):
         assert session.tokenizer.token_id(text) == id_
         assert id_ in session.tokenizer.control_ids
-    dialect = find_dialect(session.tokenizer)
-    assert dialect is not None
-    assert dialect.name == "starcoder"
+    assert find_dialect(session.tokenizer).name == "starcoder"
 
 
 def test_it_is_what_its_recipe_makes(mini: ModelFolder) -> None:

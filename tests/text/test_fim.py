@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
+from bigcode_cli.errors import ModelUnsupportedError
 from bigcode_cli.text.fim import Dialect, find_dialect, psm, spm
 from bigcode_cli.text.tokenizer import Tokenizer
 from tests.tokenizers import starcoder_json, starcoder_tokenizer, tiny_document, tiny_tokenizer
 
-STARCODER = Dialect("starcoder", prefix_id=1, suffix_id=3, middle_id=2)
+STARCODER = Dialect("starcoder", prefix_id=1, suffix_id=3, middle_id=2, filename_id=5, repo_id=18)
 SANTACODER_TOKENS = ("<|endoftext|>", "<fim-prefix>", "<fim-middle>", "<fim-suffix>", "<fim-pad>")
 
 
@@ -45,7 +46,8 @@ def test_no_dialect_without_all_three_santacoder_tokens(missing: str) -> None:
     for token in document["added_tokens"]:
         if token["content"] == missing:
             token["content"] = "<other>"
-    assert find_dialect(Tokenizer.from_json(json.dumps(document))) is None
+    with pytest.raises(ModelUnsupportedError, match="no fill-in-the-middle tokens"):
+        find_dialect(Tokenizer.from_json(json.dumps(document)))
 
 
 @pytest.mark.parametrize("missing", ["<fim_prefix>", "<fim_middle>", "<fim_suffix>"])
@@ -56,7 +58,8 @@ def test_no_dialect_without_all_three_starcoder_control_tokens(missing: str) -> 
     ]
     tokenizer = Tokenizer.from_json(json.dumps(document))
     assert tokenizer.token_id(missing) is not None  # there, but as a plain token
-    assert find_dialect(tokenizer) is None
+    with pytest.raises(ModelUnsupportedError, match="no fill-in-the-middle tokens"):
+        find_dialect(tokenizer)
 
 
 def test_psm_is_prefix_suffix_middle() -> None:
