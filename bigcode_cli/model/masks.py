@@ -66,11 +66,12 @@ def self_visible(
     if attention_mask is None:
         ends = None if is_even else (slots[:, -1] + 1).to(torch.int32)
         return Visible(mask=mask, ends=ends, is_plain=is_default)
-    columns = torch.arange(longest + time, device=slots.device)
-    # Where the tokens lie indeed, whatever ``cache_position`` makes of the causal mask.
-    places = slots if is_default else columns[None, longest:]
-    own = columns == places[:, None, :, None]
     kept_slots = (attention_mask != 0)[:, None, None, :]
+    if not is_default:
+        # A position need not be the slot where a token lies, so no slot is known for a query's own:
+        # one that sees nothing takes some average.
+        return Visible(mask=additive(mask & kept_slots, dtype), is_plain=False)
+    own = torch.arange(longest + time, device=slots.device) == slots[:, None, :, None]
     return Visible(mask=mask & (kept_slots | own), is_plain=False)
 
 
