@@ -50,7 +50,7 @@ def ids() -> Tensor:
 
 @torch.inference_mode()
 def logits_of(model: GPTBigCodeForCausalLM, kernel: str, ids: Tensor) -> Tensor:
-    model.transformer.attn_implementation = kernel
+    model.set_attn_implementation(kernel)
     logits: Tensor = model(ids, use_cache=False).logits
     return logits.float()
 
@@ -58,7 +58,7 @@ def logits_of(model: GPTBigCodeForCausalLM, kernel: str, ids: Tensor) -> Tensor:
 @torch.inference_mode()
 def stepwise(model: GPTBigCodeForCausalLM, kernel: str, ids: Tensor, text: Tensor) -> Tensor:
     """Logits ``(NEW, vocab)`` after the text, each step fed the next of ``ids`` ``(1, NEW)``."""
-    model.transformer.attn_implementation = kernel
+    model.set_attn_implementation(kernel)
     output = model(text, use_cache=True)
     steps = [output.logits[0, -1]]
     for at in range(NEW - 1):
@@ -82,7 +82,7 @@ def test_logits_agree_with_eager(
 def test_greedy_ids_agree_wherever_the_margin_is_wide(
     santacoder: GPTBigCodeForCausalLM, ids: Tensor, kernel: str
 ) -> None:
-    santacoder.transformer.attn_implementation = "eager"
+    santacoder.set_attn_implementation("eager")
     greedy = santacoder.generate(ids, max_new_tokens=NEW, eos_token_id=-1)[:, TEXT:]
     expected = stepwise(santacoder, "eager", greedy, ids)
     assert torch.equal(expected.argmax(-1), greedy[0])
