@@ -61,8 +61,8 @@ def load_model(
     """Load the model in ``folder``, in evaluation mode.
 
     A folder of any class of the family will do for any other. The weights of a classifier's head
-    that are not there are drawn anew, with a warning that names them; what the folder holds of
-    another head is left out, since to ask for a class is to ask to do without it.
+    that are not there are drawn anew, and those of another head are left out, with a warning that
+    names them; an ``lm_head`` is left out in silence.
 
     Where the rows of ``wte`` disagree with the configuration's ``vocab_size``, or an ``lm_head``
     of its own is stored, the tensors are right: see the loaded model's ``config``.
@@ -103,12 +103,28 @@ def load_model(
     is_tied = fitting.tie_word_embeddings and hasattr(model, "lm_head")
     reader = Reader(root, stored, is_tied, device, dtype, quantize)
     _read(reader, [name for name in stored if name in shapes], progress)
+    for name in drawn:
+        reader.make(name)
     if drawn:
-        for name in drawn:
-            reader.make(name)
         model.draw(root.get_submodule(drawn[0].rpartition(".")[0]))
-        model.warn_once(f"{folder} has no {' and no '.join(drawn)}: drawn anew, to be trained")
+    _tell(model, folder, drawn, [name for name in stored if name in HEADS and name not in shapes])
     return model.eval()
+
+
+def _tell(
+    model: "GPTBigCodePreTrainedModel", folder: Path, drawn: list[str], left_out: list[str]
+) -> None:
+    """Warn, once, of a head whose weights are no trained ones, and of one that went unused.
+
+    An ``lm_head`` is left out in silence: every classifier begins as a language model.
+    """
+    told = []
+    if drawn:
+        told.append(f"has no {' and no '.join(drawn)}, drawn anew and still to be trained")
+    if unused := [name for name in left_out if name != LM_HEAD]:
+        told.append(f"has {' and '.join(unused)}, left out of a {type(model).__name__}")
+    if told:
+        model.warn_once(f"{folder} {'; it '.join(told)}")
 
 
 def _read(reader: Reader, names: list[str], progress: LoadProgress | None) -> None:

@@ -40,12 +40,14 @@ def resize_rows(weight: Tensor, rows: int, *, deviation: float | None) -> None:
             ones (``like_mean``).
     """
     old = weight.shape[0]
+    if rows == old:
+        return
     resized = weight.new_empty(rows, weight.shape[1])
     resized[:old] = weight[:rows]
-    if deviation is None:
-        like_mean(weight, resized[old:])
-    else:
+    if deviation is not None:
         resized[old:].normal_(std=deviation)
+    elif rows > old:
+        like_mean(weight, resized[old:])
     weight.data = resized
     weight.grad = None
 

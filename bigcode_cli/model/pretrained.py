@@ -55,8 +55,8 @@ class GPTBigCodePreTrainedModel(nn.Module):
         """Load a model, in evaluation mode; of whichever class of the family it was saved.
 
         The weights of a classifier's head that are not there are drawn anew, with a warning that
-        names them: an LM checkpoint becomes a classifier to be trained. What belongs to another
-        head is left out. Where the rows of ``wte`` disagree with ``vocab_size``, or an ``lm_head``
+        names them: an LM checkpoint becomes a classifier to be trained. Those of another head are
+        left out, with a warning too unless it is ``lm_head``. Where the rows of ``wte`` disagree with ``vocab_size``, or an ``lm_head``
         of its own is stored, the tensors are right: see the loaded model's ``config``.
 
         Args:

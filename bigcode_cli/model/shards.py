@@ -61,6 +61,9 @@ def write_weights(
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         write_json(folder / SAFETENSORS_INDEX_NAME, index)
         (folder / SAFETENSORS_NAME).unlink(missing_ok=True)
+    for path in folder.glob("model-?????-of-?????.safetensors"):
+        if path.name not in names:
+            path.unlink()
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

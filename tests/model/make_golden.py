@@ -7,22 +7,16 @@ root of the repository::
     oracle/bin/pip install "transformers==4.56.2" torch safetensors numpy
     oracle/bin/python -m tests.model.make_golden write
 
-Two more commands show that a folder written here is read there with the same logits::
-
-    python -m tests.model.make_golden save FOLDER
-    oracle/bin/python -m tests.model.make_golden compare FOLDER
+What else the two make of each other's folders: ``interchange``.
 """
 
 import json
 import sys
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tests.model.golden_cases import COUNT, GOLDEN_FILE, draw_config, draw_inputs, draw_weights
-
-EXPECTED_NAME = "expected.logits"
 
 
 def write() -> None:
@@ -54,51 +48,9 @@ def write() -> None:
     save_file(tensors, GOLDEN_FILE, metadata={"configs": json.dumps(configs)})
 
 
-def save(folder: Path) -> None:
-    """Write each case as a model folder by this package, with its own logits beside it."""
-    from bigcode_cli.model.checkpoint import save_model
-    from bigcode_cli.model.config import GPTBigCodeConfig
-    from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
-
-    for case in range(COUNT):
-        config = GPTBigCodeConfig.from_dict(draw_config(case))
-        model = GPTBigCodeForCausalLM(config, "eager").eval()
-        shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
-        model.load_state_dict(draw_weights(case, shapes), strict=False)
-        ids, _ = draw_inputs(case, config.to_dict())
-        shard_bytes = 20_000 if case % 2 else 10**9
-        save_model(model, config, folder / str(case), "float32", shard_bytes)
-        with torch.no_grad():
-            tensors = {"input_ids": ids, "logits": model(ids).logits}
-        save_file(tensors, folder / str(case) / EXPECTED_NAME)
-
-
-def compare(folder: Path) -> None:
-    """Load with transformers what ``save`` wrote and print the largest relative difference."""
-    from transformers import AutoModelForCausalLM
-
-    worst = 0.0
-    for path in sorted(folder.iterdir()):
-        expected = load_file(path / EXPECTED_NAME)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            path, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
-        )
-        if any(info.values()):
-            raise SystemExit(f"{path}: {info}")
-        with torch.no_grad():
-            logits = model(expected["input_ids"]).logits
-        difference = (logits - expected["logits"]).abs().max() / expected["logits"].abs().max()
-        worst = max(worst, difference.item())
-    print(f"largest relative difference {worst:.2e}")
-
-
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["write"]:
             write()
-        case ["save", place]:
-            save(Path(place))
-        case ["compare", place]:
-            compare(Path(place))
         case _:
             raise SystemExit(__doc__)

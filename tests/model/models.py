@@ -1,6 +1,6 @@
 """Small models with wide weights, for the tests of this room."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -8,7 +8,10 @@ from torch import Tensor
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.layers import GPTBigCodeBlock
+from bigcode_cli.model.pretrained import GPTBigCodePreTrainedModel
 from tests.model.golden_cases import draw_weights
+
+M = TypeVar("M", bound=GPTBigCodePreTrainedModel)
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 """Where the laws of this room are tested: everything that this machine has."""
@@ -31,8 +34,19 @@ def small_config(**changes: object) -> GPTBigCodeConfig:
 def wide_model(
     config: GPTBigCodeConfig, attention: str = "sdpa", case: int = 0, device: str = "cpu"
 ) -> GPTBigCodeForCausalLM:
-    """A model whose every parameter matters, in evaluation mode."""
-    model = GPTBigCodeForCausalLM(config, attention)
+    """A language model whose every parameter matters, in evaluation mode."""
+    return wide_of(GPTBigCodeForCausalLM, config, attention, case, device)
+
+
+def wide_of(
+    model_class: type[M],
+    config: GPTBigCodeConfig,
+    attention: str = "sdpa",
+    case: int = 0,
+    device: str = "cpu",
+) -> M:
+    """A model of any class whose every parameter matters, in evaluation mode."""
+    model = model_class(config, attention)
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
     model.load_state_dict(draw_weights(case, shapes), strict=False)
     return model.eval().to(device)
