@@ -31,6 +31,7 @@ from bigcode_cli.model.losses import causal_lm_loss
 from bigcode_cli.model.masks import (
     CausalMask,
     check_mask,
+    check_rows,
     check_shape,
     encoder_visible,
     positions_of,
@@ -88,7 +89,7 @@ class GPTBigCodeModel(GPTBigCodePreTrainedModel):
                 either side; causal attention is added to it. Or ``(batch or 1, heads or 1, time,
                 slots + time)``, taken as it is, causal or not: boolean, true keeps; float, added
                 to the scores.
-            token_type_ids: int64 ``(batch, time)``, rows of ``wte`` that are added to the
+            token_type_ids: int64 ``(batch or 1, time)``, rows of ``wte`` that are added to the
                 embeddings.
             position_ids: int64 ``(batch or 1, time)``, rows of ``wpe``; by default counted from
                 the tokens in the cache, padding included (``positions_of`` counts real tokens).
@@ -123,10 +124,13 @@ class GPTBigCodeModel(GPTBigCodePreTrainedModel):
         uses_cache = self._uses_cache(use_cache)
         cache = self._cache(past_key_values, hidden, uses_cache=uses_cache)
         slots = self._slots(cache, hidden, cache_position)
-        if position_ids is None and cache_position is None:
+        if position_ids is not None:
+            check_rows("position_ids", position_ids, *hidden.shape[:2])
+        elif cache_position is None:
             self._check_positions(cache, hidden)
         hidden = hidden + self.wpe(slots if position_ids is None else position_ids)
         if token_type_ids is not None:
+            check_rows("token_type_ids", token_type_ids, *hidden.shape[:2])
             hidden = hidden + self.wte(token_type_ids)
         hidden = self.drop(hidden)
         run = self._pass(
@@ -164,9 +168,14 @@ class GPTBigCodeModel(GPTBigCodePreTrainedModel):
         check_shape("input_ids", input_ids, (None, None))
         return self.wte(input_ids)  # type: ignore[no-any-return]
 
+    @property
+    def _recomputes(self) -> bool:
+        """Whether a backward pass is to compute layers anew; none follows without gradients."""
+        return self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+
     def _uses_cache(self, asked: bool | None) -> bool:
         """Whether the pass is to leave a cache behind."""
-        if not (self.gradient_checkpointing and self.training):
+        if not self._recomputes:
             return _or(asked, self.config.use_cache)
         if asked:
             self.warn_once("gradient checkpointing computes layers anew and keeps no cache")
@@ -309,7 +318,7 @@ class GPTBigCodeModel(GPTBigCodePreTrainedModel):
         for block in self.h:
             if with_states:
                 states.append(hidden)
-            if self.gradient_checkpointing and self.training:
+            if self._recomputes:
                 hidden, own, cross = checkpoint(block, hidden, run, use_reentrant=False)
             else:
                 hidden, own, cross = block(hidden, run)
@@ -375,7 +384,7 @@ class GPTBigCodeForCausalLM(GPTBigCodePreTrainedModel):
                 either side; causal attention is added to it. Or ``(batch or 1, heads or 1, time,
                 slots + time)``, taken as it is, causal or not: boolean, true keeps; float, added
                 to the scores.
-            token_type_ids: int64 ``(batch, time)``, rows of ``wte`` that are added to the
+            token_type_ids: int64 ``(batch or 1, time)``, rows of ``wte`` that are added to the
                 embeddings.
             position_ids: int64 ``(batch or 1, time)``, rows of ``wpe``; by default counted from
                 the tokens in the cache, padding included (``positions_of`` counts real tokens).

@@ -142,6 +142,15 @@ def check_shape(name: str, tensor: Tensor, wanted: tuple[int | None, ...]) -> No
         raise UsageError(f"{name} is of shape ({told}), not {tuple(tensor.shape)}")
 
 
+def check_rows(name: str, ids: Tensor, batch: int, time: int) -> None:
+    """Raise unless ids are of shape ``(batch or 1, time)``.
+
+    Raises:
+        UsageError: they are of another.
+    """
+    check_shape(name, ids, (1 if ids.shape[:1] == (1,) else batch, time))
+
+
 def positions_of(attention_mask: Tensor) -> Tensor:
     """Positions by a padding mask: int64 of its shape ``(batch, slots)``.
 
