@@ -472,10 +472,13 @@ class GPTBigCodeForCausalLM(GPTBigCodePreTrainedModel):
             int64 ``(batch, time + new)``: the prompts and what follows them.
 
         Raises:
-            UsageError: a row ends in padding, or would grow beyond the model's positions.
+            UsageError: a row ends in padding, or would grow beyond the model's positions; ids or
+                mask of another shape.
         """
         eos = self.config.eos_token_id if eos_token_id is None else eos_token_id
+        check_shape("input_ids", input_ids, (None, None))
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        check_shape("attention_mask", mask, tuple(input_ids.shape))
         if not bool((mask[:, -1] != 0).all()):
             raise UsageError("prompts are padded on the left, and these end in padding")
         longest = int((mask != 0).sum(-1).max()) + max_new_tokens
