@@ -288,12 +288,15 @@ class Timing:
     Attributes:
         first_token_s: from when the requests were handed in, right after loading, to the first
             token.
+        prefill_tokens_per_s: of the tokens that were run through the model.
+        reused_tokens: of the prompt, those that the model still had in its cache.
     """
 
     load_s: float
     first_token_s: float | None
     prefill_tokens_per_s: float | None
     decode_tokens_per_s: float | None
+    reused_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

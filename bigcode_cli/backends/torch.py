@@ -1,6 +1,5 @@
 """The PyTorch backend: the reference model on any device."""
 
-import random
 from collections.abc import Sequence
 
 import torch
@@ -8,9 +7,10 @@ from torch import Tensor
 
 from bigcode_cli.backends.devices import choose_device, choose_dtype, free_bytes
 from bigcode_cli.backends.memory import gigabytes, require_memory
-from bigcode_cli.backends.sampling import SamplingTensors, cumulative_dtype, penalised, sample
-from bigcode_cli.engine.protocol import BackendInfo, PrefillProgress, Prompt, Sampler, Token
-from bigcode_cli.errors import ModelCorruptError, ModelTooLargeError, UsageError
+from bigcode_cli.backends.reuse import KeptRow
+from bigcode_cli.backends.torch_rows import TorchRows
+from bigcode_cli.engine.protocol import BackendInfo, PrefillProgress, Prompt
+from bigcode_cli.errors import ModelTooLargeError, UsageError
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.config import GPTBigCodeConfig
@@ -36,6 +36,7 @@ class TorchBackend:
         self._model = model.eval()
         norm = model.transformer.ln_f.weight
         self._device, self._dtype = norm.device, norm.dtype
+        self._kept: KeptRow | None = None
 
     @classmethod
     def open(
@@ -85,58 +86,105 @@ class TorchBackend:
     @torch.inference_mode()
     def prefill(
         self, prompts: Sequence[Prompt], progress: PrefillProgress | None = None
-    ) -> "TorchRows":
-        """See ``engine.protocol.Backend.prefill``."""
+    ) -> TorchRows:
+        """See ``engine.protocol.Backend.prefill``.
+
+        A prompt that is alone takes what it has in common with the last such one, and with what
+        was sampled behind it, from that one's cache.
+        """
         for prompt in prompts:
-            self._check(prompt.ids)
-        cache = self._cache(prompts)
-        last_hidden = self._run(cache, [prompt.ids for prompt in prompts], progress)
+            self._check(len(prompt.ids))
+        cache = self._cache(
+            len(prompts),
+            sum(len(prompt.samplers) for prompt in prompts),
+            max(len(prompt.ids) + prompt.max_new_tokens for prompt in prompts),
+        )
+        history, reused = None, 0
+        if len(prompts) == 1:
+            history = list(prompts[0].ids)
+            reused = self._kept.lend(cache, history) if self._kept is not None else 0
+            self._kept = KeptRow(history, cache)
+        hidden = self._run(cache, [prompt.ids for prompt in prompts], progress)
         origin = [row for row, prompt in enumerate(prompts) for _ in prompt.samplers]
         if len(origin) > len(prompts):
+            if history is not None:
+                self._kept, history = KeptRow(history, cache.borrow()), None
             cache.select(origin)
-            last_hidden = last_hidden[torch.tensor(origin, device=self._device)]
-        return TorchRows(self._model, self.info, cache, last_hidden, prompts)
+            hidden = hidden[torch.tensor(origin, device=self._device)]
+        return TorchRows(
+            self._model, self.info, cache, hidden, prompts, reused=reused, history=history
+        )
 
     @torch.inference_mode()
     def score(self, ids: Sequence[int]) -> list[float]:
         """See ``engine.protocol.Backend.score``."""
-        self._check(ids)
-        row = torch.tensor([ids], device=self._device)
-        hidden = self._model.transformer(row, use_cache=False).last_hidden_state[0, :-1]
+        self._check(len(ids))
+        row = torch.tensor(ids, device=self._device)
+        states = self._model.transformer(row[None], use_cache=False).last_hidden_state[0]
+        return self._log_probabilities(states[:-1], row[1:])
+
+    @torch.inference_mode()
+    def score_tails(
+        self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int
+    ) -> list[list[float]]:
+        """See ``engine.protocol.Backend.score_tails``."""
+        padded = _padded(tails).to(self._device)
+        self._check(len(ids) + padded.shape[1])
+        cache = self._cache(1, len(tails), len(ids) + padded.shape[1])
+        last = self._run(cache, [ids], None).expand(len(tails), -1)
+        cache.select([0] * len(tails))
+        output = self._model.transformer(padded, past_key_values=cache, use_cache=True)
+        states = torch.cat([last[:, None], output.last_hidden_state], dim=1)
+        scored = [slice(len(tail) - count, len(tail)) for tail in tails]
+        scores = self._log_probabilities(
+            torch.cat([states[row, places] for row, places in enumerate(scored)]),
+            torch.cat([padded[row, places] for row, places in enumerate(scored)]),
+        )
+        return [scores[start : start + count] for start in range(0, len(scores), count)]
+
+    def _log_probabilities(self, states: Tensor, targets: Tensor) -> list[float]:
+        """Of each target, read from the state before it: ``(time, n_embd)`` and ``(time,)``."""
         scores: list[float] = []
-        for start in range(0, hidden.shape[0], SCORE_CHUNK):
-            logits = self._model.lm_head(hidden[start : start + SCORE_CHUNK]).float()
-            targets = row[0, start + 1 : start + 1 + logits.shape[0]]
-            log_probabilities = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
-            scores += log_probabilities.tolist()
+        for start in range(0, states.shape[0], SCORE_CHUNK):
+            some = slice(start, start + SCORE_CHUNK)
+            logits = self._model.lm_head(states[some]).float()
+            chosen = logits.gather(-1, targets[some, None])[:, 0]
+            scores += (chosen - logits.logsumexp(-1)).tolist()
         return scores
 
-    def _check(self, ids: Sequence[int]) -> None:
-        if not 0 < len(ids) <= self.info.n_positions:
-            raise UsageError(
-                f"{len(ids)} tokens where the model takes 1 to {self.info.n_positions}"
-            )
+    def _check(self, length: int) -> None:
+        if not 0 < length <= self.info.n_positions:
+            raise UsageError(f"{length} tokens where the model takes 1 to {self.info.n_positions}")
 
-    def _cache(self, prompts: Sequence[Prompt]) -> KVCache:
-        """A cache for one row a prompt, long enough for what each is to grow to."""
+    def _cache(self, batch: int, rows: int, capacity: int) -> KVCache:
+        """An empty cache of ``batch`` rows, which may become ``rows``; what was kept gives way.
+
+        Raises:
+            ModelTooLargeError: there is no memory for it.
+        """
+        try:
+            return self._allocate(batch, rows, capacity)
+        except ModelTooLargeError:
+            if self._kept is None:
+                raise
+            self._kept = None
+            return self._allocate(batch, rows, capacity)
+
+    def _allocate(self, batch: int, rows: int, capacity: int) -> KVCache:
         config = self._model.config
-        rows = sum(len(prompt.samplers) for prompt in prompts)
-        capacity = max(len(prompt.ids) + prompt.max_new_tokens for prompt in prompts)
         needed = KVCache.size(config, rows, capacity, dtype=self._dtype)
+        hint = "use fewer samples, a smaller --max-new-tokens or a shorter prompt"
         try:
             require_memory(
                 needed,
                 free_bytes(self._device),
                 f"the KV cache of {rows} x {capacity} tokens needs {gigabytes(needed)}",
-                "use fewer samples, a smaller --max-new-tokens or a shorter prompt",
+                hint,
             )
-            return KVCache.allocate(
-                config, len(prompts), capacity, dtype=self._dtype, device=self._device
-            )
+            return KVCache.allocate(config, batch, capacity, dtype=self._dtype, device=self._device)
         except torch.OutOfMemoryError as error:
             raise ModelTooLargeError(
-                f"no memory for a KV cache of {gigabytes(needed)}",
-                "use fewer samples, a smaller --max-new-tokens or a shorter prompt",
+                f"no memory for a KV cache of {gigabytes(needed)}", hint
             ) from error
 
     def _run(
@@ -144,18 +192,16 @@ class TorchBackend:
     ) -> Tensor:
         """Feed the rows in chunks, padded on the right; the last token's hidden state of each.
 
-        What is fed beyond a row's end is taken back, and later tokens overwrite it.
+        Tokens that the cache holds already, the same number of each row, are not fed again. What
+        is fed beyond a row's end is taken back, and later tokens overwrite it.
 
         Returns:
             ``(rows, n_embd)``.
         """
-        longest = max(len(row) for row in rows)
-        padded = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for row, ids in enumerate(rows):
-            padded[row, : len(ids)] = torch.tensor(ids)
-        padded = padded.to(self._device)
+        padded = _padded(rows).to(self._device)
+        longest = padded.shape[1]
         last_hidden: list[Tensor | None] = [None] * len(rows)
-        for start in range(0, longest, PREFILL_CHUNK):
+        for start in range(cache.longest, longest, PREFILL_CHUNK):
             chunk = padded[:, start : start + PREFILL_CHUNK]
             output = self._model.transformer(chunk, past_key_values=cache, use_cache=True)
             hidden = output.last_hidden_state
@@ -168,127 +214,12 @@ class TorchBackend:
         return torch.stack([state for state in last_hidden if state is not None])
 
 
-class TorchRows:
-    """Rows in flight, behind ``engine.protocol.Rows``.
-
-    ``self._hidden`` is the final hidden state ``(rows, n_embd)`` that the next token is read from,
-    or ``None`` once that token was sampled and has yet to be fed.
-    """
-
-    def __init__(
-        self,
-        model: GPTBigCodeForCausalLM,
-        info: BackendInfo,
-        cache: KVCache,
-        hidden: Tensor,
-        prompts: Sequence[Prompt],
-    ) -> None:
-        self._model = model
-        self._vocab_size = info.vocab_size
-        self._cache = cache
-        self._hidden: Tensor | None = hidden
-        self._pending: Tensor | None = None
-        self._samplers: list[Sampler] = [s for prompt in prompts for s in prompt.samplers]
-        self._streams = [random.Random(sampler.seed) for sampler in self._samplers]
-        self._logprobs = [prompt.logprobs for prompt in prompts for _ in prompt.samplers]
-        self._options = SamplingTensors.of(
-            [sampler.options for sampler in self._samplers], self._vocab_size, hidden.device
-        )
-        self._seen = self._seen_mask(prompts) if self._options.any_penalty else None
-        self._allowed = self._allowed_mask(prompts)
-
-    def __len__(self) -> int:
-        """How many rows are left."""
-        return len(self._samplers)
-
-    @torch.inference_mode()
-    def step(self) -> list[Token]:
-        """See ``engine.protocol.Rows.step``."""
-        logits = self._logits()
-        constrained = logits
-        if self._seen is not None:
-            constrained = penalised(constrained, self._seen, self._options.penalty)
-        if self._allowed is not None:
-            constrained = constrained.masked_fill(~self._allowed, -torch.inf)
-            self._allowed = None
-        uniforms = torch.tensor(
-            [stream.random() for stream in self._streams], dtype=cumulative_dtype(logits.device)
-        ).to(logits.device)
-        ids = sample(constrained, self._options, uniforms)
-        if self._seen is not None:
-            self._seen.scatter_(1, ids[:, None], value=True)
-        self._pending = ids
-        return self._tokens(logits, ids)
-
-    @torch.inference_mode()
-    def keep(self, rows: Sequence[int]) -> None:
-        """See ``engine.protocol.Rows.keep``."""
-        self._cache.select(rows)
-        self._samplers = [self._samplers[row] for row in rows]
-        self._streams = [self._streams[row] for row in rows]
-        self._logprobs = [self._logprobs[row] for row in rows]
-        index = torch.tensor(rows, device=self._options.temperature.device)
-        self._options = self._options.keep(index, [s.options for s in self._samplers])
-        self._seen = self._seen[index] if self._seen is not None else None
-        self._pending = self._pending[index] if self._pending is not None else None
-        self._hidden = self._hidden[index] if self._hidden is not None else None
-
-    def _logits(self) -> Tensor:
-        """``(rows, vocab)`` float32, after feeding the pending tokens."""
-        if self._pending is not None:
-            output = self._model.transformer(
-                self._pending[:, None], past_key_values=self._cache, use_cache=True
-            )
-            self._hidden = output.last_hidden_state[:, -1]
-        assert self._hidden is not None
-        logits: Tensor = self._model.lm_head(self._hidden)[:, : self._vocab_size]
-        return logits.float()
-
-    def _tokens(self, logits: Tensor, ids: Tensor) -> list[Token]:
-        """The sampled ids on the host, in one copy with the check that the logits are numbers."""
-        told = torch.stack([ids.double(), logits.amax(-1).double()]).tolist()
-        for highest in told[1]:
-            if not abs(highest) < torch.inf:
-                raise ModelCorruptError("the model's logits are not numbers", "try --dtype float32")
-        sampled = [int(id_) for id_ in told[0]]
-        if all(count is None for count in self._logprobs):
-            return [Token(id_) for id_ in sampled]
-        log_probabilities = logits.log_softmax(-1)
-        return [
-            Token(id_) if count is None else _told(id_, count, log_probabilities[row])
-            for row, (id_, count) in enumerate(zip(sampled, self._logprobs, strict=True))
-        ]
-
-    def _seen_mask(self, prompts: Sequence[Prompt]) -> Tensor:
-        """``(rows, vocab)``: the tokens of each row's prompt."""
-        seen = torch.zeros(len(self), self._vocab_size, dtype=torch.bool)
-        prompted = [prompt.ids for prompt in prompts for _ in prompt.samplers]
-        for row, ids in enumerate(prompted):
-            seen[row, [id_ for id_ in ids if id_ < self._vocab_size]] = True
-        return seen.to(self._options.penalty.device)
-
-    def _allowed_mask(self, prompts: Sequence[Prompt]) -> Tensor | None:
-        """``(rows, vocab)``: what may come first; ``None`` where everything may."""
-        if all(prompt.first_ids is None for prompt in prompts):
-            return None
-        first_ids = [prompt.first_ids for prompt in prompts for _ in prompt.samplers]
-        allowed = torch.zeros(len(self), self._vocab_size, dtype=torch.bool)
-        for row, ids in enumerate(first_ids):
-            if ids is None:
-                allowed[row] = True
-            else:
-                allowed[row, list(ids)] = True
-        return allowed.to(self._options.penalty.device)
-
-
-def _told(id_: int, count: int, log_probabilities: Tensor) -> Token:
-    """One token with its log-probability and the best alternatives, of one row's ``(vocab,)``."""
-    values, ids = log_probabilities.topk(min(count, log_probabilities.shape[0]))
-    return Token(
-        id_,
-        log_probabilities[id_].item(),
-        tuple(zip(ids.tolist(), values.tolist(), strict=True)),
-    )
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Int64 ``(rows, longest)``, padded on the right with whatever id."""
+    padded = torch.zeros(len(rows), max(len(ids) for ids in rows), dtype=torch.int64)
+    for row, ids in enumerate(rows):
+        padded[row, : len(ids)] = torch.tensor(ids)
+    return padded
 
 
 def _name(dtype: torch.dtype) -> str:

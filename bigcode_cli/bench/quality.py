@@ -18,6 +18,7 @@ from bigcode_cli.engine.scoring import score
 from bigcode_cli.engine.session import MAX_ROWS, Session
 from bigcode_cli.records import Completion, GenerateRequest, SamplingOptions, StopOptions
 from bigcode_cli.text.fim import find_dialect, psm, spm
+from bigcode_cli.text.stops import StopScanner
 
 INFILL_TOKENS = 96
 """Budget of a single-line middle; the longest of the tasks has 51 StarCoder tokens."""
@@ -100,9 +101,8 @@ def infill(session: Session, tasks: Sequence[InfillTask], *, order: str = "psm")
                 Output(
                     request=0,
                     sample=0,
-                    prompt=task.prefix,
                     tokenizer=session.tokenizer,
-                    stops=StopOptions(at="line"),
+                    scanner=StopScanner(StopOptions(at="line"), task.prefix),
                     budget=INFILL_TOKENS,
                 )
             )

@@ -1,12 +1,31 @@
 """One output as it grows: sampled ids in, final text out, and how it ended."""
 
+from bisect import bisect_right
 from time import perf_counter
+from typing import Protocol
 
 from bigcode_cli.engine.protocol import Token
-from bigcode_cli.records import FinishReason, StopOptions, TokenLogprob
-from bigcode_cli.text.stops import StopScanner
+from bigcode_cli.records import FinishReason, TokenLogprob
 from bigcode_cli.text.stream import StreamDecoder
 from bigcode_cli.text.tokenizer import Tokenizer
+
+
+class Scanner(Protocol):
+    """Passes the text of one output through, up to where it ends by itself.
+
+    Attributes:
+        stopped: nothing more will come.
+        stop: the stop string that ended it, if one did.
+    """
+
+    stopped: bool
+    stop: str | None
+
+    def push(self, text: str) -> str:
+        """The text that is safe to show; nothing once ``stopped``."""
+
+    def flush(self) -> str:
+        """The text held back at the output's end."""
 
 
 class Output:
@@ -15,7 +34,7 @@ class Output:
     Args:
         request: the position of its request among those handed in.
         sample: its index within that request.
-        prompt: the text that it continues.
+        scanner: decides what of the text is shown.
         budget: tokens that may be sampled.
         healed: text at the start of the first token that the prompt holds already.
 
@@ -31,9 +50,8 @@ class Output:
         *,
         request: int,
         sample: int,
-        prompt: str,
         tokenizer: Tokenizer,
-        stops: StopOptions,
+        scanner: Scanner,
         budget: int,
         healed: str = "",
     ) -> None:
@@ -47,9 +65,11 @@ class Output:
         self.last_token_at: float | None = None
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder(tokenizer)
-        self._scanner = StopScanner(stops, prompt)
+        self._scanner = scanner
         self._budget = budget
         self._healed = healed
+        self._scanned = 0
+        self._scanned_by: list[int] = []
         self._text = ""
         self._taken = 0
 
@@ -57,6 +77,16 @@ class Output:
     def text(self) -> str:
         """All text that is final."""
         return self._text
+
+    @property
+    def tokens_of_text(self) -> int:
+        """How many of the tokens, from the first, ``text`` is made of.
+
+        The token at which it ended, by a stop or the end of the text, is counted in; those sampled
+        while it was still unknown that there was a stop are not.
+        """
+        whole = bisect_right(self._scanned_by, len(self._text))
+        return min(whole + 1, self.tokens)
 
     def take(self) -> str:
         """The text that became final since the last call."""
@@ -75,6 +105,7 @@ class Output:
             self.end("eos")
             return
         self._scan(self._decoder.push(token.id))
+        self._scanned_by.append(self._scanned)
         if self._scanner.stopped:
             self.finish_reason, self.stop = "stop", self._scanner.stop
         elif self.tokens == self._budget:
@@ -94,6 +125,7 @@ class Output:
         if self._healed:
             known = min(len(self._healed), len(segment))
             self._healed, segment = self._healed[known:], segment[known:]
+        self._scanned += len(segment)
         self._text += self._scanner.push(segment)
 
     def _told(self, token: Token, logprob: float) -> TokenLogprob:

@@ -79,7 +79,13 @@ class Token:
 
 
 class Rows(Protocol):
-    """Sequences that are decoded side by side, each in its own part of the KV cache."""
+    """Sequences that are decoded side by side, each in its own part of the KV cache.
+
+    Attributes:
+        reused: prompt tokens that an earlier prefill had run through the model already.
+    """
+
+    reused: int
 
     def __len__(self) -> int:
         """How many rows are left."""
@@ -117,4 +123,20 @@ class Backend(Protocol):
 
         Raises:
             UsageError: ``ids`` is empty or longer than ``n_positions``.
+        """
+
+    def score_tails(
+        self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int
+    ) -> list[list[float]]:
+        """What ``score`` gives for the last ``count`` ids of each tail behind ``ids``.
+
+        The common ``ids`` are run through the model once.
+
+        Args:
+            ids: at least one.
+            tails: of at least ``count`` ids each.
+
+        Raises:
+            UsageError: ``ids`` and the longest tail exceed ``n_positions``.
+            ModelTooLargeError: the KV cache does not fit into memory.
         """

@@ -1,13 +1,13 @@
 """A loaded model and its tokenizer: the one file that joins text and a backend."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from time import perf_counter
+from typing import TypeVar
 
 from bigcode_cli.backends import open_backend
-from bigcode_cli.engine.decode import decode
+from bigcode_cli.engine.jobs import Clock, DueCompletion, Job, run
 from bigcode_cli.engine.output import Output
-from bigcode_cli.engine.prompts import Plan, plan
+from bigcode_cli.engine.prompts import plan
 from bigcode_cli.engine.protocol import Backend, BackendInfo
 from bigcode_cli.errors import BigcodeError
 from bigcode_cli.records import (
@@ -19,8 +19,8 @@ from bigcode_cli.records import (
     ModelFolder,
     Reporter,
     Silence,
-    Timing,
 )
+from bigcode_cli.text.stops import StopScanner
 from bigcode_cli.text.tokenizer import Tokenizer
 
 MAX_ROWS = 16
@@ -28,15 +28,8 @@ MAX_ROWS = 16
 
 Event = Chunk | Completion | Failure
 
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A request on its way: where it stood, what was planned, and its outputs."""
-
-    position: int
-    request: GenerateRequest
-    plan: Plan
-    outputs: tuple[Output, ...]
+RequestT = TypeVar("RequestT", GenerateRequest, GenerateRequest)
+AnswerT = TypeVar("AnswerT")
 
 
 class Session:
@@ -92,93 +85,45 @@ class Session:
             KeyboardInterrupt: after the outputs under way were yielded as ``"interrupted"``;
                 also one that the caller throws into this generator.
         """
+        return self._serve(requests, self._completions, report or Silence())
+
+    def _serve(
+        self,
+        requests: Sequence[RequestT],
+        job_of: Callable[[int, RequestT], Job[AnswerT]],
+        report: Reporter,
+    ) -> Generator[Chunk | AnswerT | Failure]:
+        """Gather what the requests ask for into batches, and run them one after the other."""
         # Every output's first token is timed from here, also where it waits for others.
-        started = perf_counter()
-        waiting: list[_Job] = []
+        clock = Clock(load_s=self.load_s, started=perf_counter())
+        waiting: list[Job[AnswerT]] = []
         for position, request in enumerate(requests):
             try:
-                job = self._plan(position, request)
+                job = job_of(position, request)
             except BigcodeError as error:
                 yield Failure(position, request.id, error)
                 continue
-            if waiting and _rows(waiting) + len(job.outputs) > MAX_ROWS:
-                yield from self._run(waiting, started, report or Silence())
+            if waiting and sum(other.rows for other in waiting) + job.rows > MAX_ROWS:
+                yield from run(self.backend, waiting, clock, report)
                 waiting = []
             waiting.append(job)
         if waiting:
-            yield from self._run(waiting, started, report or Silence())
+            yield from run(self.backend, waiting, clock, report)
 
-    def _plan(self, position: int, request: GenerateRequest) -> _Job:
+    def _completions(self, position: int, request: GenerateRequest) -> Job[Completion]:
         planned = plan(request, self.tokenizer, self.info.n_positions)
-        outputs = tuple(
+        outputs = [
             Output(
                 request=position,
                 sample=sample,
-                prompt=request.prompt,
                 tokenizer=self.tokenizer,
-                stops=request.stops,
+                scanner=StopScanner(request.stops, request.prompt),
                 budget=planned.prompt.max_new_tokens,
                 healed=planned.healed,
             )
             for sample in range(request.num_samples)
+        ]
+        return Job(
+            planned.prompt,
+            tuple(DueCompletion(request, planned, output, self._name) for output in outputs),
         )
-        return _Job(position, request, planned, outputs)
-
-    def _run(self, jobs: Sequence[_Job], started: float, report: Reporter) -> Generator[Event]:
-        """Prefill and decode one batch, telling each output's growth and end."""
-        owner = {output: job for job in jobs for output in job.outputs}
-        prompts = [job.plan.prompt for job in jobs]
-        tokens = sum(len(prompt.ids) for prompt in prompts)
-        prefill_began, prefill_rate = perf_counter(), None
-        try:
-            rows = self.backend.prefill(
-                prompts, lambda done, total: report.progress("prompt", done, total, "tokens")
-            )
-            prefill_rate = tokens / max(perf_counter() - prefill_began, 1e-9)
-            for output in decode(rows, list(owner)):
-                if text := output.take():
-                    yield Chunk(output.request, output.sample, text)
-                if output.finish_reason is not None:
-                    yield self._completion(output, owner.pop(output), started, prefill_rate)
-        except KeyboardInterrupt:
-            for output, job in owner.items():
-                if output.finish_reason is None:
-                    output.end("interrupted")
-                if text := output.take():
-                    yield Chunk(output.request, output.sample, text)
-                yield self._completion(output, job, started, prefill_rate)
-            raise
-
-    def _completion(
-        self, output: Output, job: _Job, started: float, prefill_rate: float | None
-    ) -> Completion:
-        assert output.finish_reason is not None
-        return Completion(
-            request=output.request,
-            sample=output.sample,
-            id=job.request.id,
-            model=self._name,
-            prompt=job.request.prompt,
-            text=output.text,
-            finish_reason=output.finish_reason,
-            stop=output.stop,
-            prompt_tokens=len(job.plan.prompt.ids),
-            completion_tokens=output.tokens,
-            timing=self._timing(output, started, prefill_rate),
-            seed=job.plan.seed,
-            logprobs=tuple(output.logprobs) if job.request.logprobs is not None else None,
-        )
-
-    def _timing(self, output: Output, started: float, prefill_rate: float | None) -> Timing:
-        first, last = output.first_token_at, output.last_token_at
-        decode_s = last - first if first is not None and last is not None else 0.0
-        return Timing(
-            load_s=self.load_s,
-            first_token_s=first - started if first is not None else None,
-            prefill_tokens_per_s=prefill_rate,
-            decode_tokens_per_s=(output.tokens - 1) / decode_s if decode_s > 0 else None,
-        )
-
-
-def _rows(jobs: Sequence[_Job]) -> int:
-    return sum(len(job.outputs) for job in jobs)

@@ -5,6 +5,7 @@ import pytest
 from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.protocol import Token
 from bigcode_cli.records import FinishReason, StopOptions
+from bigcode_cli.text.stops import StopScanner
 from tests.tokenizers import tiny_tokenizer
 
 TEXT = "été = first + second\n"
@@ -14,9 +15,8 @@ def make_output(*, budget: int = 99, stops: tuple[str, ...] = (), healed: str = 
     return Output(
         request=0,
         sample=0,
-        prompt="",
         tokenizer=tiny_tokenizer(),
-        stops=StopOptions(texts=stops),
+        scanner=StopScanner(StopOptions(texts=stops)),
         budget=budget,
         healed=healed,
     )
@@ -76,3 +76,35 @@ def test_a_stop_ends_the_text_before_it() -> None:
 def test_what_the_prompt_holds_already_is_not_said_again() -> None:
     output = make_output(healed="été = fi")
     assert feed(output, TEXT) == "rst + second\n"
+
+
+def count_of(text: str) -> int:
+    return len(tiny_tokenizer().encode(text))
+
+
+def test_the_tokens_of_a_text_are_counted_to_the_one_that_ended_it() -> None:
+    output = make_output()
+    feed(output, TEXT)
+    assert output.tokens_of_text == output.tokens == count_of(TEXT)
+    output.accept(Token(tiny_tokenizer().eos_id))
+    assert output.tokens_of_text == output.tokens == count_of(TEXT) + 1
+
+
+def test_tokens_sampled_before_a_stop_was_known_are_not_of_the_text() -> None:
+    output = make_output(stops=(" first + second",))
+    feed(output, TEXT)
+    assert output.text == "été ="
+    assert output.tokens > output.tokens_of_text == count_of("été =") + 1
+    nothing = make_output(stops=(TEXT,))
+    feed(nothing, TEXT)
+    assert (nothing.text, nothing.tokens_of_text) == ("", 1)
+
+
+def test_a_token_that_a_stop_cuts_is_the_last_of_the_text() -> None:
+    output = make_output(stops=("s",))
+    feed(output, TEXT)
+    whole = tiny_tokenizer().encode(TEXT)
+    spelled = [tiny_tokenizer().token_bytes(id_).decode(errors="replace") for id_ in whole]
+    first = next(rank for rank, text in enumerate(spelled) if "s" in text)
+    assert spelled[first].index("s") > 0
+    assert output.tokens_of_text == first + 1

@@ -1,0 +1,62 @@
+"""A small random model behind the PyTorch backend, and prompts for it."""
+
+from collections.abc import Sequence
+
+import torch
+
+from bigcode_cli.backends.torch import TorchBackend
+from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler
+from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.records import SamplingOptions
+
+VOCAB = 97
+GREEDY = SamplingOptions()
+SAMPLED = SamplingOptions(temperature=0.9, top_k=40, top_p=0.95)
+
+
+def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> TorchBackend:
+    """A random model whose logits differ enough that every choice is clear."""
+    config = GPTBigCodeConfig.from_dict(
+        {
+            "model_type": "gpt_bigcode",
+            "vocab_size": VOCAB,
+            "n_positions": 200,
+            "n_embd": 32,
+            "n_layer": 3,
+            "n_head": 4,
+            "multi_query": multi_query,
+            "tie_word_embeddings": False,
+        }
+    )
+    torch.manual_seed(11)
+    model = GPTBigCodeForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.4)
+        # Strong positions keep greedy outputs from going round in a circle.
+        model.transformer.wpe.weight.mul_(4)
+    info = BackendInfo(
+        name="torch",
+        device="cpu",
+        dtype="float32",
+        weights="float32",
+        n_positions=config.n_positions,
+        vocab_size=sampled_vocab,
+        weight_bytes=0,
+    )
+    return TorchBackend(model, info)
+
+
+def prompt(
+    ids: Sequence[int], tokens: int, *options: SamplingOptions, seeds: Sequence[int] = (5,)
+) -> Prompt:
+    samplers = tuple(Sampler(options=o, seed=seed) for o in options or (GREEDY,) for seed in seeds)
+    return Prompt(ids=tuple(ids), samplers=samplers, max_new_tokens=tokens)
+
+
+def ids_of(backend: TorchBackend, prompts: Sequence[Prompt], steps: int) -> list[list[int]]:
+    rows = backend.prefill(prompts)
+    return [
+        list(row) for row in zip(*[[t.id for t in rows.step()] for _ in range(steps)], strict=True)
+    ]
