@@ -4,60 +4,26 @@ import argparse
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from bigcode_cli.model.pretrained import GPTBigCodePreTrainedModel
-from tests.parity import oracle, ours
+from tests.parity import golden, oracle, ours
 from tests.parity.cases import Case, draw_case
-from tests.parity.compare import FEW, TOLERANCES, Difference, differences
+from tests.parity.compare import FEW, differences, verdict
+from tests.parity.mutants import MUTANTS, hunt
+from tests.parity.report import Report
 from tests.parity.results import ARGUMENTS, CLASSES, Results
 
 NARROW = 0.3
 """Outputs that deviate less than this cannot tell models apart."""
 
 
-@dataclass
-class Report:
-    """What was seen so far; ``worst`` by quantity and implementation, ``excess`` by argument."""
-
-    worst: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-    excess: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    cases: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    failures: list[str] = field(default_factory=list)
-
-    def add(self, case: Case, attention: str, found: list[Difference]) -> None:
-        """Count the differences of one run."""
-        for difference in found:
-            key = difference.quantity, attention
-            self.worst[key] = max(self.worst[key], difference.size)
-            for argument in case.plan.arguments():
-                self.excess[argument] = max(self.excess[argument], difference.excess)
-        bad = sorted((d for d in found if d.excess > 1), key=lambda difference: -difference.size)
-        if bad:
-            named = ", ".join(f"{d.name} {d.size:.1e}" for d in bad[:3])
-            self.fail(case, attention, f"{len(bad)} of {len(found)} tensors differ: {named}")
-
-    def fail(self, case: Case, attention: str, message: str) -> None:
-        """Note a failure."""
-        self.failures.append(f"case {case.plan.number} ({attention}): {message}")
-
-    def show(self) -> None:
-        """Print the tables."""
-        print(f"\n{'quantity':20} {'eager':>9} {'fused':>9} {'tolerance':>9}")
-        for quantity, tolerance in TOLERANCES.items():
-            sizes = [self.worst[quantity, name] for name in ("eager", "fused")]
-            print(f"{quantity:20} {sizes[0]:9.1e} {sizes[1]:9.1e} {tolerance:9.0e}")
-        print(f"\n{'argument':34} {'cases':>5} {'of tolerance':>12}")
-        for argument, count in sorted(self.cases.items()):
-            print(f"{argument:34} {count:5} {self.excess[argument]:12.0%}")
-
-
-def exchange(case: Case, attention: str) -> tuple[nn.Module, GPTBigCodePreTrainedModel]:
+def exchange(case: Case, attention: str) -> tuple[PreTrainedModel, GPTBigCodePreTrainedModel]:
     """The oracle's and this package's model, the same weights having gone across and back."""
     if case.plan.transfer == "saved here":
         with tempfile.TemporaryDirectory() as folder:
@@ -76,8 +42,7 @@ def exchange(case: Case, attention: str) -> tuple[nn.Module, GPTBigCodePreTraine
 
 def check(case: Case, report: Report) -> None:
     """Run one case on both sides, here by eager and by fused attention."""
-    for argument in case.plan.arguments():
-        report.cases[argument] += 1
+    report.begin(case)
     for name, attention in (("eager", "eager"), ("fused", case.plan.attention)):
         try:
             theirs, model = exchange(case, attention)
@@ -102,31 +67,71 @@ def is_narrow(expected: Results) -> bool:
     return numbers.numel() > FEW and numbers.std().item() < NARROW
 
 
-def main() -> int:
-    """Run what the command line asks for; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.parity")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", type=int, default=240)
-    parser.add_argument("--only", type=int, metavar="N")
-    parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    started, report = time.monotonic(), Report()
-    for kind in CLASSES:
+def compare(seed: int, numbers: Sequence[int], *, is_verbose: bool) -> bool:
+    """Run the suite; whether all is well."""
+    report = Report()
+    for kind, name in CLASSES.items():
         if oracle.arguments_of(kind) != ARGUMENTS[kind]:
-            report.failures.append(f"{CLASSES[kind]}.forward takes other arguments")
-    numbers = range(options.cases) if options.only is None else [options.only]
+            report.failures.append(f"{name}.forward takes {oracle.arguments_of(kind)}")
     for number in numbers:
-        case = draw_case(options.seed, number)
-        if options.verbose:
+        case = draw_case(seed, number)
+        if is_verbose:
             print(f"case {number}: {case.plan}\n    {case.config}")
         check(case, report)
     report.show()
-    print(f"\n{len(numbers)} cases, seed {options.seed}, {time.monotonic() - started:.0f} s")
-    for failure in report.failures:
-        print(failure)
-    print(f"{len(report.failures)} failures")
-    return 1 if report.failures else 0
+    print(f"{len(numbers)} cases of seed {seed}, {len(report.failures)} failures")
+    return not report.failures
+
+
+def plant(seed: int, numbers: Sequence[int]) -> bool:
+    """Plant each mistake in turn; whether all are seen."""
+
+    @cache
+    def expected(number: int) -> Results:
+        case = draw_case(seed, number)
+        return oracle.run(case, oracle.build(case))
+
+    def judge(case: Case, results: Results) -> str | None:
+        return verdict(list(differences(results, expected(case.plan.number))))
+
+    unseen = 0
+    for name in MUTANTS:
+        seen = hunt(name, (draw_case(seed, number) for number in numbers), judge)
+        unseen += seen is None
+        print(f"{name:50} {'not seen' if seen is None else f'seen by case {seen}'}")
+    print(f"{len(MUTANTS)} mistakes planted, {unseen} not seen")
+    return not unseen
+
+
+def write_golden() -> None:
+    """Write the share that ``test_golden.py`` compares."""
+    golden.write(
+        {case.plan.number: oracle.run(case, oracle.build(case)) for case in golden.cases()}
+    )
+
+
+def main() -> int:
+    """Do what the command line asks for; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.parity")
+    parser.add_argument("--seed", type=int, default=0, help="draws the suite (default 0)")
+    parser.add_argument("--cases", type=int, default=240, help="how many of it (default 240)")
+    parser.add_argument("--only", type=int, metavar="N", help="case N alone")
+    parser.add_argument("--verbose", action="store_true", help="print what each case combines")
+    parser.add_argument("--mutants", action="store_true", help="show that mistakes are seen")
+    parser.add_argument("--write-golden", action="store_true", help="write test_golden.py's share")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    numbers = range(options.cases) if options.only is None else [options.only]
+    is_well = True
+    if options.write_golden:
+        write_golden()
+    elif options.mutants:
+        is_well = plant(options.seed, numbers)
+    else:
+        is_well = compare(options.seed, numbers, is_verbose=options.verbose)
+    print(f"{time.monotonic() - started:.0f} s")
+    return 0 if is_well else 1
 
 
 if __name__ == "__main__":

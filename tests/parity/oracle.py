@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import cache_utils
 
 from tests.parity.cases import LOWEST, Case, Step
@@ -26,26 +26,26 @@ from tests.parity.results import (
 )
 
 transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 
-def build(case: Case) -> nn.Module:
+def build(case: Case) -> transformers.PreTrainedModel:
     """The model of a case, with its weights, which it takes by ``strict=True``."""
     config = transformers.GPTBigCodeConfig(**case.config, attn_implementation="eager")
-    model: nn.Module = getattr(transformers, CLASSES[case.plan.kind])(config)
+    model: transformers.PreTrainedModel = getattr(transformers, CLASSES[case.plan.kind])(config)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     model.load_state_dict(case.weights(shapes), strict=True)
     return model
 
 
-def load(case: Case, folder: Path) -> nn.Module:
+def load(case: Case, folder: Path) -> transformers.PreTrainedModel:
     """The model that lies in a folder, of which nothing may be missing and nothing left."""
     model, report = getattr(transformers, CLASSES[case.plan.kind]).from_pretrained(
         folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
     )
     if any(report.values()):
         raise ValueError(f"transformers read the folder with {report}")
-    loaded: nn.Module = model
-    return loaded
+    return model
 
 
 def arguments_of(kind: str) -> tuple[str, ...]:
@@ -54,13 +54,12 @@ def arguments_of(kind: str) -> tuple[str, ...]:
     return tuple(name for name in forward.parameters if name not in {"self", "kwargs"})
 
 
-def run(case: Case, model: nn.Module) -> Results:
+def run(case: Case, model: transformers.PreTrainedModel) -> Results:
     """Run a case."""
     plan, results = case.plan, Results()
     model.train(plan.course == "train")
     # What the classifiers find out about their problem they write into the configuration.
-    config: Any = model.config
-    config.problem_type = case.config.get("problem_type")
+    model.config.problem_type = case.config.get("problem_type")
     cache = _first_cache(case)
     embeds: list[Tensor] = []
     with torch.set_grad_enabled(plan.course == "train"):
@@ -91,7 +90,7 @@ def _first_cache(case: Case) -> cache_utils.Cache | None:
 
 def _call(
     case: Case,
-    model: nn.Module,
+    model: transformers.PreTrainedModel,
     step: Step,
     arguments: dict[str, Any],
     cache: cache_utils.Cache | None,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import bigcode_cli
+from bigcode_cli.errors import BigcodeWarning
 from bigcode_cli.model.cache import KVCache, LegacyCache
 from bigcode_cli.model.outputs import ModelOutput
 from bigcode_cli.model.pretrained import GPTBigCodePreTrainedModel
@@ -78,9 +79,12 @@ def _first_cache(case: Case, model: GPTBigCodePreTrainedModel) -> KVCache | Lega
     """A legacy tuple, an empty cache, or none."""
     plan = case.plan
     if case.past:
-        legacy = tuple(layer[:, 0] if plan.multi_query else layer for layer in case.past)
+        legacy: LegacyCache = [layer[:, 0] if plan.multi_query else layer for layer in case.past]
+        # A pair of one head does not tell which attention it is of.
+        if plan.pairs and (plan.multi_query or case.config["n_head"] > 1):
+            legacy = [layer.chunk(2, dim=-1) for layer in case.past]
         # The token classifier does not give out the cache that it makes of a tuple.
-        return KVCache.from_legacy_cache(legacy) if plan.kind == "token" else legacy
+        return KVCache.from_legacy_cache(legacy) if plan.kind == "token" else tuple(legacy)
     if not plan.handed:
         return None
     return KVCache.allocate(
@@ -92,8 +96,8 @@ def _call(
     plan: Plan, model: GPTBigCodePreTrainedModel, arguments: dict[str, Any]
 ) -> ModelOutput | tuple[Any, ...]:
     with warnings.catch_warnings():
-        # That eager stands in for a kernel without weights is said once, and meant here.
-        warnings.filterwarnings("ignore", ".*eager does this pass")
+        # What another kernel does instead, and what hides padding, is said once, and meant here.
+        warnings.simplefilter("ignore", BigcodeWarning)
         names = ARGUMENTS[plan.kind] if plan.positional else ()
         placed = [arguments.pop(name, None) for name in names]
         output: ModelOutput | tuple[Any, ...] = model(*placed, **arguments)
@@ -101,12 +105,9 @@ def _call(
 
 
 def _add_cache(case: Case, results: Results, cache: KVCache) -> None:
-    """What the legacy tuple tells, in the layout of transformers 4.37.2.
-
-    A single head is merged as multi-query attention is: a cache does not know which it serves.
-    """
+    """What the legacy tuple tells, in the layout of transformers 4.37.2."""
     heads, width = case.config["n_head"], 2 * (case.config["n_embd"] // case.config["n_head"])
-    is_shared = case.plan.multi_query or heads == 1
+    is_shared = case.plan.multi_query
     inner = (case.plan.slots, width) if is_shared else (heads, case.plan.slots, width)
     for place, layer in enumerate(cache.to_legacy_cache()):
         if layer.shape != (case.plan.batch, *inner):

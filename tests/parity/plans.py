@@ -73,6 +73,7 @@ class Plan:
     cache_position: str
     by_config: bool
     handed: bool
+    pairs: bool
     positional: bool
     checkpointing: bool
     attention: str
@@ -122,6 +123,8 @@ class Plan:
             f"cache_position {self.cache_position}": True,
             "outputs asked for by the configuration": self.by_config,
             "past_key_values made by hand": self.handed,
+            "past_key_values a legacy tuple, merged": self.past > 0 and not self.pairs,
+            "past_key_values a legacy tuple of pairs": self.past > 0 and self.pairs,
             "arguments by place": self.positional,
             "gradient checkpointing": self.checkpointing,
             "gradient through the cache": self.course == "train" and len(self.sizes) > 1,
@@ -162,6 +165,7 @@ def make_plan(seed: int, number: int) -> Plan:
         cache_position="default" if kind in {"sequence", "token"} else cache_position,
         by_config=deal("by_config", (True, False, False)),
         handed=deal("handed", both),
+        pairs=deal("pairs", both),
         positional=deal("positional", (True, False, False)),
         checkpointing=deal("checkpointing", both),
         attention=deal("attention", ("sdpa", "auto")),

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from bigcode_cli.model.outputs import ModelOutput
 from tests.parity.cases import Case, Step
 from tests.parity.draws import Draw
+from tests.parity.labels import IGNORED
 from tests.parity.plans import Plan
+
+FEW_LABELS = 4
+"""A loss of fewer is told apart: it has the rounding of single logits, which nothing averages."""
 
 FIELDS = {
     "model": ("last_hidden_state", "past_key_values", "hidden_states", "attentions"),
@@ -86,19 +90,29 @@ def tensors_of(plan: Plan, step: Step, fields: Mapping[str, Any]) -> Iterator[tu
     """Names and tensors of a pass, the cache left out; zero where nothing is real.
 
     Raises:
-        ValueError: a number is not finite, be it at padding.
+        ValueError: a field is no tensor, or a number is not finite, be it at padding.
     """
     for name, value in fields.items():
         if name == "past_key_values":
             continue
-        if not isinstance(value, tuple):
-            yield name, _only_real(plan, step, name, value)
-            continue
-        for place, tensor in enumerate(value):
-            yield f"{name}.{place}", _only_real(plan, step, name, tensor)
+        if isinstance(value, tuple):
+            for place, tensor in enumerate(value):
+                yield f"{name}.{place}", _only_real(plan, step, name, tensor)
+        else:
+            is_few = name == "loss" and _labels_of(plan, step) < FEW_LABELS
+            yield "few_labels_loss" if is_few else name, _only_real(plan, step, name, value)
 
 
-def _only_real(plan: Plan, step: Step, name: str, tensor: Tensor) -> Tensor:
+def _labels_of(plan: Plan, step: Step) -> int:
+    """How many labels the loss of a pass is the mean of."""
+    labels: Tensor = step.arguments["labels"]
+    counted = labels[:, 1:] if plan.kind == "causal" else labels
+    return int((counted != IGNORED).sum())
+
+
+def _only_real(plan: Plan, step: Step, name: str, tensor: object) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} is a {type(tensor).__name__}")
     if not tensor.isfinite().all():
         raise ValueError(f"{name} is not finite")
     if name == "loss" or (name == "logits" and plan.kind == "sequence"):
