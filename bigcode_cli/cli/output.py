@@ -1,7 +1,6 @@
 """Where the answer goes: a terminal, a pipe, or a file that is written whole or not at all."""
 
 import codecs
-import os
 import stat
 import sys
 from contextlib import suppress
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from bigcode_cli.cli.render import is_terminal
+from bigcode_cli.cli.replacement import Replacement
 from bigcode_cli.errors import OutputError
 
 if TYPE_CHECKING:
@@ -207,21 +207,13 @@ class PipeAnswer:
 class FileAnswer(PipeAnswer):
     """Writes a file that appears under its name only when it is whole.
 
-    The bytes go to a file beside it, which takes its place at the end; after an error the old file
-    is still there. A Ctrl-C keeps what came before it, if anything did. Devices and pipes are
-    written to as they are.
+    After an error the old file is still there. A Ctrl-C keeps what came before it, if anything
+    did. Devices and pipes are written to as they are.
     """
 
     def __init__(self, path: Path, encoding: str) -> None:
-        self._path = Path(os.path.realpath(path))  # the file behind a link, not the link
-        self._temporary = self._plan_temporary(path)
-        try:
-            stream: IO[bytes] = (self._temporary or self._path).open(
-                "xb" if self._temporary else "wb"
-            )
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        super().__init__(stream, encoding, str(path))
+        self._replacement = Replacement(path) if _is_plain(path) else None
+        super().__init__(self._open(path), encoding, str(path))
 
     def __exit__(
         self,
@@ -232,34 +224,40 @@ class FileAnswer(PipeAnswer):
         try:
             if kind is None or (issubclass(kind, KeyboardInterrupt) and self._begun):
                 self._finish()
-        except OSError as failure:
-            raise OutputError(f"cannot write {self._name}: {failure.strerror}") from failure
         finally:
             with suppress(OSError):
                 self._stream.close()
-            if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
+            if self._replacement is not None:
+                self._replacement.discard()
 
-    def _plan_temporary(self, path: Path) -> Path | None:
-        """A name beside the file; ``None`` where there is no plain file to take the place of."""
+    def _open(self, path: Path) -> IO[bytes]:
+        if self._replacement is not None:
+            return self._replacement.stream
         try:
-            mode = self._path.stat().st_mode
-        except OSError:
-            mode = stat.S_IFREG
-        if stat.S_ISDIR(mode):
-            raise OutputError(f"{path} is a folder, not a file")
-        if not stat.S_ISREG(mode):
-            return None
-        if self._path.exists() and not os.access(self._path, os.W_OK):
-            raise OutputError(f"cannot write {path}: Permission denied")
-        return self._path.with_name(f".bigcode-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+            return path.open("wb")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
     def _finish(self) -> None:
-        self._stream.flush()
-        if self._temporary is None:
+        if self._replacement is not None:
+            self._replacement.commit()
             return
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        with suppress(FileNotFoundError):
-            self._temporary.chmod(stat.S_IMODE(self._path.stat().st_mode))
-        self._temporary.replace(self._path)
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write {self._name}: {error.strerror}") from error
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file is one whose place another can take.
+
+    Raises:
+        OutputError: it is a folder.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # not there yet
+        return True
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{path} is a folder, not a file")
+    return stat.S_ISREG(mode)
