@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bigcode_cli.engine.protocol import Prompt, Sampler
 from bigcode_cli.errors import InputError, UsageError
-from bigcode_cli.records import GenerateRequest
+from bigcode_cli.records import GenerateRequest, SamplingOptions
 from bigcode_cli.text.tokenizer import Tokenizer
 
 _SEED_BITS = 32  # drawn seeds stay short enough to be typed again
@@ -38,11 +38,11 @@ def plan(request: GenerateRequest, tokenizer: Tokenizer, n_positions: int) -> Pl
         raise InputError("the prompt is empty")
     ids, healed, first_ids = _heal(ids, tokenizer) if request.heal else (ids, "", None)
     ids = _fit(ids, request, n_positions)
-    seed = _seed(request)
+    seed = told_seed(request.sampling)
     prompt = Prompt(
         ids=tuple(ids),
         samplers=tuple(
-            Sampler(options=request.sampling, seed=_row_seed(seed, sample))
+            Sampler(options=request.sampling, seed=row_seed(seed, sample))
             for sample in range(request.num_samples)
         ),
         max_new_tokens=min(request.max_new_tokens, n_positions - len(ids)),
@@ -82,15 +82,16 @@ def _heal(ids: list[int], tokenizer: Tokenizer) -> tuple[list[int], str, tuple[i
     return kept, healed, tokenizer.ids_starting_with(spelled)
 
 
-def _seed(request: GenerateRequest) -> int | None:
-    if request.sampling.greedy:
+def told_seed(sampling: SamplingOptions) -> int | None:
+    """The seed that repeats a request, drawn where none is given; ``None`` if nothing is drawn."""
+    if sampling.greedy:
         return None
-    if request.sampling.seed is not None:
-        return request.sampling.seed
+    if sampling.seed is not None:
+        return sampling.seed
     return secrets.randbits(_SEED_BITS)
 
 
-def _row_seed(seed: int | None, sample: int) -> int:
+def row_seed(seed: int | None, sample: int) -> int:
     """A stream of its own for each sample, so that sample 1 of seed 5 is not sample 0 of seed 6."""
     digest = hashlib.sha256(f"{seed}:{sample}".encode()).digest()
     return int.from_bytes(digest[:8], "big")

@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from bigcode_cli.backends import open_backend
+from bigcode_cli.engine.infill import assembly_of, infill_job
 from bigcode_cli.engine.jobs import Clock, DueCompletion, Job, run
 from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.prompts import plan
@@ -15,11 +16,14 @@ from bigcode_cli.records import (
     Completion,
     Failure,
     GenerateRequest,
+    Infilled,
+    InfillRequest,
     LoadOptions,
     ModelFolder,
     Reporter,
     Silence,
 )
+from bigcode_cli.text.fim import Assembly
 from bigcode_cli.text.stops import StopScanner
 from bigcode_cli.text.tokenizer import Tokenizer
 
@@ -28,7 +32,7 @@ MAX_ROWS = 16
 
 Event = Chunk | Completion | Failure
 
-RequestT = TypeVar("RequestT", GenerateRequest, GenerateRequest)
+RequestT = TypeVar("RequestT", GenerateRequest, InfillRequest)
 AnswerT = TypeVar("AnswerT")
 
 
@@ -87,6 +91,31 @@ class Session:
         """
         return self._serve(requests, self._completions, report or Silence())
 
+    def infill(
+        self, requests: Sequence[InfillRequest], *, report: Reporter | None = None
+    ) -> Generator[Chunk | Infilled | Failure]:
+        """Fill the holes, several side by side.
+
+        Yields:
+            Chunks of the middle where one candidate was asked for; one ``Infilled`` at the end of
+            each request; one ``Failure`` for a request that could not be started.
+
+        Raises:
+            KeyboardInterrupt: after the requests under way were yielded with what is there, as
+                in ``generate``; several candidates of them are not ranked then.
+        """
+        return self._serve(requests, self._middles, report or Silence())
+
+    def assemble(self, request: InfillRequest) -> Assembly:
+        """The prompt that ``infill`` would show the model.
+
+        Raises:
+            ModelUnsupportedError: the model cannot infill.
+            UsageError: the dialect asked for is not the model's, or there is no room for any text.
+            InputError: a text holds what the tokenizer cannot encode.
+        """
+        return assembly_of(request, self.tokenizer, self.info.n_positions)
+
     def _serve(
         self,
         requests: Sequence[RequestT],
@@ -127,3 +156,6 @@ class Session:
             planned.prompt,
             tuple(DueCompletion(request, planned, output, self._name) for output in outputs),
         )
+
+    def _middles(self, position: int, request: InfillRequest) -> Job[Infilled]:
+        return infill_job(position, request, self.tokenizer, self.backend, self._name)
