@@ -6,7 +6,8 @@ tokens, and never seen by an earlier query, because a query sees the slots up to
 Padding on the left is for the caller's ``attention_mask`` to hide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -21,6 +22,14 @@ LegacyCache = Sequence[Tensor | Sequence[Tensor]]
 
 _GROWTH = 256
 """A full cache grows to the next multiple: few copies, little that is never used."""
+
+
+@contextmanager
+def _lasting() -> Iterator[None]:
+    """Tensors made in here outlive inference mode; others could not be changed outside of it."""
+    records = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(records):
+        yield
 
 
 class KVCache:
@@ -58,8 +67,9 @@ class KVCache:
         It is filled with zeros: a masked slot weighs nothing only as long as it holds numbers.
         """
         shape = (config.n_layer, batch, config.kv_heads, capacity, 2 * config.head_dim)
-        storage = torch.zeros(shape, dtype=dtype, device=device)
-        return cls(list(storage.unbind(0)), [0] * batch, multi_query=config.multi_query)
+        with _lasting():
+            layers = list(torch.zeros(shape, dtype=dtype, device=device).unbind(0))
+        return cls(layers, [0] * batch, multi_query=config.multi_query)
 
     @classmethod
     def from_legacy_cache(cls, past_key_values: LegacyCache) -> Self:
@@ -75,11 +85,12 @@ class KVCache:
             UsageError: the layers are none of that, or differ in their shapes.
         """
         are_pairs = not all(isinstance(layer, Tensor) for layer in past_key_values)
-        merged = [
-            layer.clone() if isinstance(layer, Tensor) else torch.cat(list(layer), dim=-1)
-            for layer in past_key_values
-        ]
-        layers = [layer[:, None] if layer.dim() == 3 else layer for layer in merged]
+        with _lasting():
+            merged = [
+                layer.clone() if isinstance(layer, Tensor) else torch.cat(list(layer), dim=-1)
+                for layer in past_key_values
+            ]
+            layers = [layer[:, None] if layer.dim() == 3 else layer for layer in merged]
         if len({layer.shape for layer in layers}) != 1 or layers[0].dim() != 4:
             raise UsageError("past_key_values has one tensor of keys and values a layer, all alike")
         batch, heads, slots, _ = layers[0].shape
@@ -152,8 +163,7 @@ class KVCache:
         if known is not None and known[0] == tuple(self.lengths) and known[1] == time:
             return known[2]
         device = self.layers[0].device
-        # Slots made in inference mode could not be saved for a later backward pass.
-        with torch.inference_mode(False):
+        with _lasting():
             if self._is_even():
                 slots = torch.arange(self.longest, self.longest + time, device=device)[None]
             else:
@@ -166,9 +176,8 @@ class KVCache:
     def append(self, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
         """Write the keys and values of new tokens behind those that each row holds.
 
-        They are written in place, unless a backward pass may still need what is there, or what is
-        there was made in inference mode, outside of which it cannot be changed: then the layer is
-        copied.
+        They are written in place, unless a backward pass may still need what is there: then the
+        layer is copied.
 
         Args:
             layer: which layer they belong to.
@@ -180,13 +189,16 @@ class KVCache:
         """
         time, longest = key_value.shape[2], self.longest
         stored = self.layers[layer]
-        is_frozen = stored.is_inference() and not torch.is_inference_mode_enabled()
-        if key_value.requires_grad or stored.requires_grad or is_frozen:
-            self.layers[layer] = stored = functional.pad(stored[:, :, :longest], (0, 0, 0, time))
+        if key_value.requires_grad or stored.requires_grad:
+            with _lasting():
+                self.layers[layer] = stored = functional.pad(
+                    stored[:, :, :longest], (0, 0, 0, time)
+                )
         elif longest + time > stored.shape[2]:
             capacity = -(-(longest + time) // _GROWTH) * _GROWTH
             room = (0, 0, 0, capacity - stored.shape[2])
-            self.layers[layer] = stored = functional.pad(stored, room)
+            with _lasting():
+                self.layers[layer] = stored = functional.pad(stored, room)
         if self._is_even():
             stored[:, :, longest : longest + time] = key_value
         else:
@@ -194,6 +206,20 @@ class KVCache:
             stored[rows, :, self.slots(time)] = key_value.transpose(1, 2)
         keys, values = stored[:, :, : longest + time].chunk(2, dim=-1)
         return keys, values
+
+    def keep_encoder(self, layer: int, key_value: Tensor) -> None:
+        """Keep the keys and values of the encoder's states, unless the cache is borrowed.
+
+        Args:
+            layer: which layer they belong to.
+            key_value: ``(batch, heads, encoder_time, 2 * head_dim)``.
+        """
+        if self.is_borrowed:
+            return
+        if not torch.compiler.is_compiling() and key_value.is_inference():
+            with _lasting():
+                key_value = key_value.clone()
+        self.encoder[layer] = key_value
 
     def advance(self, time: int) -> None:
         """Count the ``time`` tokens that a pass has appended to every row."""
@@ -215,9 +241,12 @@ class KVCache:
         if list(rows) == list(range(self.batch)):
             return
         device = self.layers[0].device
-        index = torch.tensor(list(rows), dtype=torch.int64).to(device, non_blocking=True)
-        self.layers = [layer.index_select(0, index) for layer in self.layers]
-        self.encoder = [None if own is None else own.index_select(0, index) for own in self.encoder]
+        with _lasting():
+            index = torch.tensor(list(rows), dtype=torch.int64).to(device, non_blocking=True)
+            self.layers = [layer.index_select(0, index) for layer in self.layers]
+            self.encoder = [
+                own if own is None else own.index_select(0, index) for own in self.encoder
+            ]
         self.lengths = [self.lengths[row] for row in rows]
 
     def _is_even(self) -> bool:

@@ -178,8 +178,8 @@ class GPTBigCodeAttention(nn.Module):
             if run.encoder is None:
                 raise UsageError("cross-attention has no encoder_hidden_states")
             key_value = self._heads(self.c_attn(run.encoder))
-            if run.cache is not None and not run.cache.is_borrowed:
-                run.cache.encoder[self.layer] = key_value
+            if run.cache is not None:
+                run.cache.keep_encoder(self.layer, key_value)
         keys, values = key_value.chunk(2, dim=-1)
         return keys, values
 

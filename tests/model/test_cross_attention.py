@@ -318,6 +318,22 @@ def test_without_use_cache_a_given_cache_stays_as_it_is(lengths: list[int]) -> N
         assert torch.equal(again, output.last_hidden_state)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_an_encoder_met_in_inference_mode_serves_outside_of_it(attention: str) -> None:
+    model = wide_model(attention)
+    ids = random_ids(model.config, BATCH, TIME)
+    encoder = encoder_states(model.config)
+    expected = loops(model, ids, encoder, None).hidden[:, 4:].detach()
+    with torch.inference_mode():
+        cache = model.transformer(ids[:, :4], encoder_hidden_states=encoder).past_key_values
+    hidden = model.transformer(ids[:, 4:], past_key_values=cache).last_hidden_state
+    assert relative_difference(hidden.detach(), expected) < TOLERANCE
+    weight = blocks_of(model)[0].crossattention.q_attn.weight
+    (gradient,) = torch.autograd.grad(hidden.square().sum(), [weight])
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("softmax_in_fp32", [True, False])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -150,10 +151,22 @@ def test_training_lowers_the_loss() -> None:
     assert losses[-1] < 0.5
 
 
-def test_the_causal_path_is_one_graph() -> None:
-    config = small_config(n_layer=2)
-    model = wide_model(config)
-    ids = random_ids(config, 2, 16)
-    explained = torch._dynamo.explain(model)(ids, use_cache=False)
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("options", ["loss", "padding", "step", "uneven step"])
+def test_a_pass_is_one_graph(options: str, attention: str) -> None:
+    model = wide_model(small_config(n_layer=2), attention)
+    ids = random_ids(model.config, 2, 16)
+    with torch.no_grad():
+        cache = model(ids).past_key_values
+    if options == "uneven step":
+        cache.crop([9, 12])
+    passes: dict[str, dict[str, Any]] = {
+        "loss": {"input_ids": ids, "labels": ids, "use_cache": False},
+        "padding": {"input_ids": ids, "attention_mask": torch.ones(2, 16), "use_cache": False},
+        "step": {"input_ids": ids[:, :1], "past_key_values": cache},
+    }
+    torch._dynamo.reset()
+    with torch.set_grad_enabled(options == "loss"):
+        explained = torch._dynamo.explain(model)(**passes[options.removeprefix("uneven ")])
     assert explained.graph_break_count == 0
     assert explained.graph_count == 1
