@@ -192,8 +192,8 @@ def _check_shapes(
         if name in drawn or (found := stored[name].shape) == wanted:
             continue
         hint = None
-        if name in HEADS and name != LM_HEAD:
-            hint = f"num_labels is {wanted[0]} there, and the head is made for {found[:1]}"
+        if name in HEADS and name != LM_HEAD and found:
+            hint = f"num_labels is {wanted[0]}, and the head in the folder has {found[0]} labels"
         has = f"{folder}: {name} has shape {found} where"
         if is_own:
             raise ModelCorruptError(f"{has} config.json says {wanted}", hint)

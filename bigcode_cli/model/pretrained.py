@@ -56,8 +56,9 @@ class GPTBigCodePreTrainedModel(nn.Module):
 
         The weights of a classifier's head that are not there are drawn anew, with a warning that
         names them: an LM checkpoint becomes a classifier to be trained. Those of another head are
-        left out, with a warning too unless it is ``lm_head``. Where the rows of ``wte`` disagree with ``vocab_size``, or an ``lm_head``
-        of its own is stored, the tensors are right: see the loaded model's ``config``.
+        left out, with a warning too unless it is ``lm_head``. Where the rows of ``wte`` disagree
+        with ``vocab_size``, or an ``lm_head`` of its own is stored, the tensors are right: see the
+        loaded model's ``config``.
 
         Args:
             name: a built-in model, a folder, or a Hub id ``owner/name``.

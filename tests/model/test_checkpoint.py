@@ -1,7 +1,9 @@
 import json
+import re
 import resource
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigcode_cli.errors import (
+    BigcodeWarning,
     ModelCorruptError,
     ModelError,
     ModelIncompleteError,
@@ -21,13 +24,41 @@ from bigcode_cli.errors import (
 )
 from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+from bigcode_cli.model.heads import (
+    GPTBigCodeForSequenceClassification,
+    GPTBigCodeForTokenClassification,
+)
 from bigcode_cli.model.quantize import QuantizedEmbedding, QuantizedLinear
-from bigcode_cli.model.shards import Storage
+from bigcode_cli.model.shards import STORED_AS, Storage
 from bigcode_cli.records import Quantize
-from tests.model.models import random_ids, relative_difference, small_config, wide_model
+from tests.model import interchange
+from tests.model.models import (
+    random_ids,
+    relative_difference,
+    small_config,
+    wide_model,
+    wide_of,
+)
 
 State = dict[str, Tensor]
+WEIGHTS = "model.safetensors"
+CLASSES = [
+    GPTBigCodeModel,
+    GPTBigCodeForCausalLM,
+    GPTBigCodeForSequenceClassification,
+    GPTBigCodeForTokenClassification,
+]
+ModelClass = type[
+    GPTBigCodeModel
+    | GPTBigCodeForCausalLM
+    | GPTBigCodeForSequenceClassification
+    | GPTBigCodeForTokenClassification
+]
+HEAD_OF: dict[ModelClass, str] = {
+    GPTBigCodeForSequenceClassification: "score.weight",
+    GPTBigCodeForTokenClassification: "classifier.weight",
+}
 
 
 def load(
@@ -51,7 +82,7 @@ def state_of(config: GPTBigCodeConfig) -> State:
     return dict(state)
 
 
-def assert_same(model: GPTBigCodeForCausalLM, expected: GPTBigCodeForCausalLM) -> None:
+def assert_same(model: nn.Module, expected: nn.Module) -> None:
     """Bit for bit."""
     left, right = model.state_dict(), expected.state_dict()
     assert set(left) == set(right)
@@ -76,14 +107,6 @@ def test_a_saved_model_loads_bit_for_bit(
     assert loaded.config.extra["x"] == 1
     ids = random_ids(config, 2, 12)
     assert torch.equal(loaded(ids).logits, model(ids).logits)
-
-
-def test_bfloat16_storage_rounds_once(tmp_path: Path) -> None:
-    config = small_config()
-    model = wide_model(config)
-    save_model(model, config, tmp_path, "bfloat16")
-    assert_same(load(tmp_path, torch.bfloat16), model.to(torch.bfloat16))
-    assert_same(load(tmp_path, torch.float32), model.float())
 
 
 def test_a_state_dict_saves_like_its_model(tmp_path: Path) -> None:
@@ -315,6 +338,177 @@ def test_quantised_logits_are_near(
     assert half(ids).logits.dtype == half.dtype == torch.bfloat16
     with pytest.raises(UsageError, match="a quantised model cannot be saved"):
         save_model(loaded, config, tmp_path / "again")
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
+def test_float_storage_rounds_once(tmp_path: Path, storage: Storage) -> None:
+    dtype = STORED_AS[storage]
+    config = small_config(extra={"dtype": "float8", "torch_dtype": "float8"})
+    model = wide_model(config)
+    save_model(model, config, tmp_path, storage)
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described["torch_dtype"] == storage
+    assert "dtype" not in described
+    assert_same(load(tmp_path, dtype), model.to(dtype))
+    assert_same(load(tmp_path, torch.float32), model.float())
+
+
+@pytest.mark.parametrize("case", interchange.configurations())
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_state_dictionaries_are_those_of_transformers(
+    tmp_path: Path, model_class: ModelClass, case: str
+) -> None:
+    """Names, shapes and order; of the saved file too, where a tied head is left out."""
+    expected = json.loads(interchange.SHAPES_FILE.read_text())[case][model_class.__name__]
+    config = GPTBigCodeConfig(**interchange.configurations()[case])
+    model = model_class(config)
+    assert interchange.shapes_of(model) == expected
+    save_model(model, config, tmp_path, "float32")
+    stored = {name: list(t.shape) for name, t in load_file(tmp_path / WEIGHTS).items()}
+    if model_class is GPTBigCodeForCausalLM and config.tie_word_embeddings:
+        del expected["lm_head.weight"]
+    assert stored == expected
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described["architectures"] == [model_class.__name__]
+    assert described["id2label"] == {"0": "a", "1": "b", "2": "c"}
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+@pytest.mark.parametrize("shard_bytes", [10**9, 10_000])
+@pytest.mark.parametrize("saved", CLASSES)
+@pytest.mark.parametrize("loaded", CLASSES)
+def test_a_folder_of_any_class_loads_into_any_other(
+    tmp_path: Path, saved: ModelClass, loaded: ModelClass, shard_bytes: int, storage: Storage
+) -> None:
+    config = small_config(n_layer=1)
+    source = wide_of(saved, config)
+    save_model(source, config, tmp_path, storage, shard_bytes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load_model(loaded, tmp_path, device="cpu", dtype=torch.float32)
+    told = " ".join(str(warning.message) for warning in caught)
+    assert len(caught) <= 1
+    own, other = HEAD_OF.get(loaded), HEAD_OF.get(saved)
+    assert ("drawn anew" in told) is (own is not None and own != other)
+    assert ("left out" in told) is (other is not None and own != other)
+    assert all(head is None or head == own == other or head in told for head in (own, other))
+    assert type(model) is loaded
+    again = load_model(saved, tmp_path, device="cpu", dtype=torch.float32)
+    expected = again.base_model.state_dict()
+    decoder = model.base_model.state_dict()
+    assert decoder.keys() == expected.keys()
+    assert all(torch.equal(decoder[name], expected[name]) for name in expected)
+    assert not any(value.is_meta for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_head_that_is_not_there_is_drawn_like_a_new_one(
+    tmp_path: Path, dtype: torch.dtype, quantize: Quantize
+) -> None:
+    torch.manual_seed(0)
+    config = small_config(n_embd=128, n_head=4, num_labels=64, initializer_range=0.03)
+    save_model(wide_model(config), config, tmp_path)
+    told = r"has no classifier\.weight and no classifier\.bias, drawn anew and still to be trained$"
+    with pytest.warns(BigcodeWarning, match=told):
+        model = load_model(
+            GPTBigCodeForTokenClassification,
+            tmp_path,
+            device="cpu",
+            dtype=dtype,
+            quantize=quantize,
+        )
+    assert model.classifier.weight.dtype == model.classifier.bias.dtype == dtype
+    assert model.classifier.weight.std().item() == pytest.approx(0.03, rel=0.05)
+    assert not model.classifier.bias.any()
+    assert model(random_ids(config, 2, 4)).logits.shape == (2, 4, 64)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_a_quantised_classifier_keeps_its_head_as_it_is(tmp_path: Path, quantize: Quantize) -> None:
+    config = small_config(n_embd=128, n_head=4, num_labels=5, pad_token_id=0)
+    exact = wide_of(GPTBigCodeForSequenceClassification, config)
+    save_model(exact, config, tmp_path, "float32")
+    model = load_model(
+        GPTBigCodeForSequenceClassification,
+        tmp_path,
+        device="cpu",
+        dtype=torch.float32,
+        quantize=quantize,
+    )
+    assert torch.equal(model.score.weight, exact.score.weight)
+    ids = random_ids(config, 3, 10)
+    assert relative_difference(model(ids).logits, exact(ids).logits) < 0.3
+
+
+def test_half_a_head_is_missing_a_half(tmp_path: Path) -> None:
+    config = small_config()
+    state = dict(wide_of(GPTBigCodeForTokenClassification, config).state_dict())
+    del state["classifier.bias"]
+    write_folder(tmp_path, config, state)
+    with pytest.raises(ModelIncompleteError, match=r"classifier\.bias missing from the weights"):
+        load_model(GPTBigCodeForTokenClassification, tmp_path, device="cpu", dtype=torch.float32)
+
+
+def test_a_head_for_another_number_of_labels_is_refused(tmp_path: Path) -> None:
+    config = small_config(num_labels=3)
+    model = wide_of(GPTBigCodeForSequenceClassification, config)
+    save_model(model, config, tmp_path, "float32")
+
+    def load_for(labels: int) -> GPTBigCodeForSequenceClassification:
+        return GPTBigCodeForSequenceClassification.from_pretrained(tmp_path, num_labels=labels)
+
+    assert_same(load_for(3), model)
+    with pytest.raises(ModelUnsupportedError, match=r"score\.weight has shape \(3, 32\)") as caught:
+        load_for(5)
+    assert caught.value.hint == "num_labels is 5, and the head in the folder has 3 labels"
+    described = config.with_changes(num_labels=4).to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ModelCorruptError, match=r"config\.json says \(4, 32\)") as corrupt:
+        load_model(GPTBigCodeForSequenceClassification, tmp_path, device="cpu", dtype=torch.float32)
+    assert corrupt.value.hint == "num_labels is 4, and the head in the folder has 3 labels"
+
+
+@pytest.mark.parametrize("name", ["score.bias", "lm_head.bias", "transformer.score.weight"])
+def test_what_no_head_has_is_surplus(tmp_path: Path, name: str) -> None:
+    config = small_config()
+    state = dict(wide_of(GPTBigCodeForSequenceClassification, config).state_dict())
+    write_folder(tmp_path, config, {**state, name: torch.zeros(2)})
+    for model_class in CLASSES:
+        with pytest.raises(ModelUnsupportedError, match=f"GPTBigCode has no {re.escape(name)}"):
+            load_model(model_class, tmp_path, device="cpu", dtype=torch.float32)
+
+
+def test_a_classifier_takes_the_decoder_of_an_untied_language_model(tmp_path: Path) -> None:
+    config = small_config(tie_word_embeddings=False)
+    model = wide_model(config)
+    save_model(model, config, tmp_path, "float32")
+    bare = load_model(GPTBigCodeModel, tmp_path, device="cpu", dtype=torch.float32)
+    assert_same(bare, model.transformer)
+    save_model(bare, bare.config, tmp_path / "bare", "float32")
+    untied = load_model(GPTBigCodeModel, tmp_path / "bare", device="cpu", dtype=torch.float32)
+    assert not untied.config.tie_word_embeddings
+    with pytest.raises(ModelIncompleteError, match=r"lm_head\.weight missing"):
+        load(tmp_path / "bare")
+
+
+def test_weights_of_another_family_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="they have no wte"):
+        save_model({"weight": torch.zeros(2, 2)}, small_config(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_fewer_shards_leave_none_of_the_old_ones(tmp_path: Path) -> None:
+    config = small_config()
+    model = wide_model(config)
+    (tmp_path / "model-of-mine.safetensors").touch()
+    for shard_bytes in (10_000, 30_000, 20_000, 10**9):
+        save_model(model, config, tmp_path, "float32", shard_bytes)
+        files = [path.name for path in tmp_path.glob("model-?????-of-*")]
+        assert all(name.endswith(f"-of-{len(files):05d}.safetensors") for name in files)
+        assert (len(files) == 0) is (shard_bytes == 10**9)
+        assert_same(load(tmp_path), model)
+    assert (tmp_path / "model-of-mine.safetensors").exists()
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
