@@ -1,0 +1,103 @@
+"""Scores against brute force: one forward pass a token, without a cache."""
+
+import math
+from typing import cast
+
+import pytest
+import torch
+
+from bigcode_cli.engine.output import Output
+from bigcode_cli.engine.ranking import PREFIX_TOKENS, SUFFIX_TOKENS, rank, suffix_scores
+from bigcode_cli.engine.session import Session
+from bigcode_cli.records import Infilled, InfillRequest, SamplingOptions, TokenLogprob
+from tests.sessions import random_session
+
+PREFIX = "def add(first, second):\n    return "
+SUFFIX = "\n\n\nclass Counter:\n    def __init__(self, start=0):\n        self.value = start\n"
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return random_session(n_positions=160)
+
+
+def log_probabilities(session: Session, ids: list[int], start: int) -> list[float]:
+    """Of ``ids[start:]``, each by a pass over all before it."""
+    model = session.backend._model  # type: ignore[attr-defined]
+    told = []
+    with torch.inference_mode():
+        for place in range(start, len(ids)):
+            logits = model(torch.tensor([ids[:place]])).logits[0, -1]
+            told.append(logits.log_softmax(-1)[ids[place]].item())
+    return told
+
+
+def test_a_score_is_the_middles_mean_and_the_suffixs_by_brute_force(session: Session) -> None:
+    sampling = SamplingOptions(temperature=1.0, seed=9)
+    request = InfillRequest(
+        prefix=PREFIX,
+        suffix=SUFFIX,
+        candidates=6,
+        sampling=sampling,
+        span="line",
+        logprobs=0,
+        max_new_tokens=20,
+    )
+    (done,) = session.infill([request])
+    assert isinstance(done, Infilled)
+    tokenizer = session.tokenizer
+    prompt = list(session.assemble(request).ids)
+    after = tokenizer.encode(SUFFIX)[:SUFFIX_TOKENS]
+    assert len({candidate.finish_reason for candidate in done.candidates}) > 1
+    for candidate in done.candidates:
+        assert candidate.logprobs is not None
+        sampled, text, counted = [token.id for token in candidate.logprobs], "", 0
+        while len(text) <= len(candidate.text) and counted < len(sampled):
+            counted += 1
+            text = tokenizer.decode(sampled[:counted])
+        middle = log_probabilities(session, prompt + sampled[:counted], len(prompt))
+        before = [tokenizer.eos_id, *tokenizer.encode(PREFIX), *tokenizer.encode(candidate.text)]
+        behind = log_probabilities(session, before + after, len(before))
+        expected = math.fsum(middle) / counted + math.fsum(behind) / len(after)
+        assert candidate.score == pytest.approx(expected, abs=1e-4)
+
+
+def test_only_the_end_of_a_long_prefix_is_read(session: Session) -> None:
+    tokenizer = session.tokenizer
+    prefix = "first + second\n" * 100
+    assert len(tokenizer.encode(prefix)) > PREFIX_TOKENS
+    middles = ["x = 1", "", "y" * 30]
+    after = tokenizer.encode(SUFFIX)[:SUFFIX_TOKENS]
+    room = 160 - max(len(tokenizer.encode(middle)) for middle in middles) - len(after)
+    got = suffix_scores(middles, prefix, SUFFIX, tokenizer, session.backend)
+    for middle, score in zip(middles, got, strict=True):
+        before = [*tokenizer.encode(prefix)[-room:], *tokenizer.encode(middle)]
+        behind = log_probabilities(session, before + after, len(before))
+        assert score == pytest.approx(math.fsum(behind) / len(after), abs=1e-4)
+
+
+def test_middles_that_fill_the_context_are_scored_by_their_end() -> None:
+    session = random_session(n_positions=24)
+    middles = ["first + second\n" * 20, "x"]
+    got = suffix_scores(middles, PREFIX, SUFFIX, session.tokenizer, session.backend)
+    assert all(math.isfinite(score) and score < 0 for score in got)
+
+
+def test_without_a_suffix_the_middle_alone_counts(session: Session) -> None:
+    assert suffix_scores(["a", "b"], PREFIX, "", session.tokenizer, session.backend) == [0.0, 0.0]
+
+
+class Told:
+    """An output that has ended, as the ranking sees it."""
+
+    def __init__(self, text: str, *logprobs: float) -> None:
+        self.text = text
+        self.tokens_of_text = len(logprobs)
+        self.logprobs = [TokenLogprob(0, "", value) for value in logprobs]
+
+
+def test_of_equal_texts_the_better_one_stays_and_of_equals_the_first(session: Session) -> None:
+    told = (("x", -1.0, -3.0), ("y", -1.0), ("x", -1.0), ("y", -1.0))
+    outputs = [cast("Output", Told(text, *logprobs)) for text, *logprobs in told]
+    ranked = rank(outputs, PREFIX, "", session.tokenizer, session.backend)
+    assert [(outputs.index(output), score) for output, score in ranked] == [(2, -1.0), (1, -1.0)]
