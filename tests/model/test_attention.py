@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import pytest
 import torch
@@ -203,7 +204,8 @@ def test_a_query_that_sees_nothing_gets_numbers(
     assert (output.abs() <= values.abs().amax(dim=2, keepdim=True) + 0.01).all()
 
 
-def test_flash_says_all_that_is_missing() -> None:
+def test_flash_says_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
     with pytest.raises(UsageError) as caught:
         require_flash(torch.device("cpu"), torch.float32, 512)
     assert caught.value.message == (

@@ -151,6 +151,8 @@ def test_training_lowers_the_loss() -> None:
     assert losses[-1] < 0.5
 
 
+# torch 2.11 itself still uses what it deprecates.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("options", ["loss", "padding", "step", "uneven step"])
 def test_a_pass_is_one_graph(options: str, attention: str) -> None:
