@@ -1,4 +1,5 @@
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -42,6 +43,22 @@ def feed(model: GPTBigCodeForCausalLM, cache: KVCache, rows: list[list[int]]) ->
     return [logits[at, : len(row)] for at, row in enumerate(rows)]
 
 
+@cache
+def by_full_passes(*, multi_query: bool) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts, and the 128 most likely tokens after each, one full pass a token."""
+    model = wide_model(small_config(multi_query=multi_query, n_positions=160), "eager")
+    lengths = (1, 17, 9, 30)
+    prompts = [random_ids(model.config, 1, time, seed=time)[0].tolist() for time in lengths]
+    told = []
+    for prompt in prompts:
+        ids = list(prompt)
+        for _ in range(128):
+            logits = model(torch.tensor([ids]), use_cache=False).logits
+            ids.append(int(logits[0, -1].argmax()))
+        told.append(ids[len(prompt) :])
+    return prompts, told
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("multi_query", [True, False])
 @torch.no_grad()
@@ -49,13 +66,7 @@ def test_cached_decode_equals_full_forward(attention: str, *, multi_query: bool)
     """Greedy, token for token, for 128 tokens, alone and beside rows of other lengths."""
     config = small_config(multi_query=multi_query, n_positions=160)
     model = wide_model(config, attention)
-    prompts = [random_ids(config, 1, time, seed=time)[0].tolist() for time in (1, 17, 9, 30)]
-    expected = []
-    for prompt in prompts:
-        ids = list(prompt)
-        for _ in range(128):
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-        expected.append(ids[len(prompt) :])
+    prompts, expected = by_full_passes(multi_query=multi_query)
     for group in ([0], [1], [0, 1, 2, 3]):
         cache = new_cache(config, len(group), 160)
         last = [logits[-1] for logits in feed(model, cache, [prompts[row] for row in group])]

@@ -58,15 +58,12 @@ def test_what_waits_for_the_device_is_counted() -> None:
         assert counting.reading
 
 
-@pytest.mark.parametrize("multi_query", [True, False])
 @pytest.mark.parametrize("attention", ["eager", "auto"])
 @pytest.mark.parametrize("lengths", [[PAST, PAST], [PAST, 2]])
 @pytest.mark.parametrize("step", STEPS)
-def test_no_step_waits_for_the_device(
-    step: str, lengths: list[int], attention: str, *, multi_query: bool
-) -> None:
+def test_no_step_waits_for_the_device(step: str, lengths: list[int], attention: str) -> None:
     """With gradients and without, the first pass of a model and its later ones."""
-    config = small_config(n_layer=2, multi_query=multi_query)
+    config = small_config(n_layer=2, multi_query=attention == "eager")
     model, new, cache = a_step(config, attention, lengths)
     with Counting() as counting:
         model(new, past_key_values=cache.borrow(), **STEPS[step])
