@@ -268,8 +268,7 @@ class GPTBigCodePreTrainedModel(nn.Module):
         resize_rows(embedding.weight, rows, deviation=deviation)
         embedding.num_embeddings = rows
         if isinstance(head, nn.Linear):
-            if head.weight is not embedding.weight:
-                resize_rows(head.weight, rows, deviation=deviation)
+            resize_rows(head.weight, rows, deviation=deviation)  # a tied one has them already
             head.out_features = rows
         return embedding
 

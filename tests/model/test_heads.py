@@ -92,7 +92,7 @@ def test_a_padded_row_gives_what_it_gives_alone(data: st.DataObject) -> None:
     )
     for row, size in enumerate(sizes):
         start = data.draw(st.sampled_from([0, time - size]))
-        mask[row, start : start + size] = 1
+        mask[row, start : start + size] = kept
     ids = random_ids(model.config, len(sizes), time, seed=data.draw(st.integers(0, 99)))
     together = model(ids, attention_mask=mask, position_ids=positions_of(mask)).logits
     for row in range(len(sizes)):
