@@ -87,9 +87,8 @@ def test_a_padded_row_gives_what_it_gives_alone(data: st.DataObject) -> None:
     model = sequence_classifier(data.draw(st.sampled_from(["eager", "sdpa"])))
     time = data.draw(st.integers(1, 8))
     sizes = data.draw(st.lists(st.integers(1, time), min_size=1, max_size=4))
-    mask = torch.zeros(
-        len(sizes), time, dtype=data.draw(st.sampled_from([torch.int64, torch.bool]))
-    )
+    kept = data.draw(st.sampled_from([1, True, 0.5]))
+    mask = torch.full((len(sizes), time), type(kept)(0))
     for row, size in enumerate(sizes):
         start = data.draw(st.sampled_from([0, time - size]))
         mask[row, start : start + size] = kept
