@@ -21,6 +21,7 @@ from bigcode_cli.model.attention import (
 )
 from bigcode_cli.model.masks import additive
 from tests.model.models import (
+    DEVICES,
     blocks_of,
     random_ids,
     relative_difference,
@@ -185,20 +186,27 @@ def test_the_flags_of_a_model_reach_each_of_its_layers(
 @pytest.mark.parametrize("time", [1, 3])
 @pytest.mark.parametrize("kv_heads", [1, 4])
 @pytest.mark.parametrize("attend", [eager, sdpa])
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_query_that_sees_nothing_gets_numbers(
-    attend: Attend, kv_heads: int, time: int, dtype: torch.dtype, *, softmax_in_fp32: bool
+    device: str,
+    attend: Attend,
+    kv_heads: int,
+    time: int,
+    dtype: torch.dtype,
+    *,
+    softmax_in_fp32: bool,
 ) -> None:
     """The lowest float16 and a score of -20 make minus infinity."""
     query, keys, values = random_parts(kv_heads, time, 5)
     mask = additive(torch.zeros(1, 1, time, 5, dtype=torch.bool), dtype)
     output = attend(
-        (query.abs() * 5).to(dtype),
-        (-keys.abs() * 5).to(dtype),
-        values.to(dtype),
-        Visible(mask=mask),
+        (query.abs() * 5).to(device, dtype),
+        (-keys.abs() * 5).to(device, dtype),
+        values.to(device, dtype),
+        Visible(mask=mask.to(device)),
         Scaling(1.0, softmax_in_fp32),
         0.0,
-    )
+    ).cpu()
     assert output.isfinite().all()
     # The heaviest slot may take all.
     assert (output.abs() <= values.abs().amax(dim=2, keepdim=True) + 0.01).all()

@@ -10,7 +10,15 @@ from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from tests.model.dispatch import Counting
-from tests.model.models import blocks_of, random_ids, random_states, small_config, wide_model
+from tests.model.golden import unsynchronised
+from tests.model.models import (
+    DEVICES,
+    blocks_of,
+    random_ids,
+    random_states,
+    small_config,
+    wide_model,
+)
 
 BATCH, PAST, TIME = 2, 5, 3
 
@@ -30,16 +38,28 @@ STEPS: dict[str, dict[str, Any]] = {
 
 
 def a_step(
-    config: GPTBigCodeConfig, attention: str, lengths: list[int], **past: Any
+    config: GPTBigCodeConfig,
+    attention: str,
+    lengths: list[int],
+    *,
+    device: str = "cpu",
+    **past: Any,
 ) -> tuple[GPTBigCodeForCausalLM, Tensor, KVCache]:
     """A model, tokens for it, and a cache of rows with these lengths."""
-    model = wide_model(config, attention)
-    ids = random_ids(config, BATCH, PAST + TIME)
+    model = wide_model(config, attention, device=device)
+    ids = random_ids(config, BATCH, PAST + TIME).to(device)
     with torch.no_grad():
-        cache = KVCache.allocate(config, BATCH, 16, dtype=torch.float32, device="cpu")
+        cache = KVCache.allocate(config, BATCH, 16, dtype=torch.float32, device=device)
         model(ids[:, :PAST], past_key_values=cache, **past)
         cache.crop(lengths)
     return model, ids[:, PAST:], cache
+
+
+def on(device: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.to(device) if isinstance(value, Tensor) else value
+        for name, value in options.items()
+    }
 
 
 def test_what_waits_for_the_device_is_counted() -> None:
@@ -61,14 +81,18 @@ def test_what_waits_for_the_device_is_counted() -> None:
 @pytest.mark.parametrize("attention", ["eager", "auto"])
 @pytest.mark.parametrize("lengths", [[PAST, PAST], [PAST, 2]])
 @pytest.mark.parametrize("step", STEPS)
-def test_no_step_waits_for_the_device(step: str, lengths: list[int], attention: str) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_no_step_waits_for_the_device(
+    device: str, step: str, lengths: list[int], attention: str
+) -> None:
     """With gradients and without, the first pass of a model and its later ones."""
     config = small_config(n_layer=2, multi_query=attention == "eager")
-    model, new, cache = a_step(config, attention, lengths)
-    with Counting() as counting:
-        model(new, past_key_values=cache.borrow(), **STEPS[step])
+    model, new, cache = a_step(config, attention, lengths, device=device)
+    options = on(device, STEPS[step])
+    with Counting() as counting, unsynchronised(new.device):
+        model(new, past_key_values=cache.borrow(), **options)
         with torch.no_grad():
-            model(new, past_key_values=cache, **STEPS[step])
+            model(new, past_key_values=cache, **options)
     assert counting.calls["aten::addmm"] > 0
     assert counting.reading == {}
 
@@ -83,12 +107,8 @@ def test_a_step_needs_no_numbers_at_all(step: str, lengths: list[int], attention
     cache = KVCache.allocate(config, BATCH, 16, dtype=torch.float32, device="meta")
     cache.advance(PAST)
     cache.crop(lengths)
-    options = {
-        name: value.to("meta") if isinstance(value, Tensor) else value
-        for name, value in STEPS[step].items()
-    }
     new = torch.zeros(BATCH, TIME, dtype=torch.int64, device="meta")
-    assert model(new, past_key_values=cache, **options).logits.is_meta
+    assert model(new, past_key_values=cache, **on("meta", STEPS[step])).logits.is_meta
 
 
 @pytest.mark.parametrize("attention", ["eager", "auto"])
