@@ -184,8 +184,9 @@ def _draw_mask(plan: Plan, draw: Draw, heads: int, kept: Tensor, start: int) -> 
     if plan.mask == "none":
         return None
     if plan.mask in {"left", "right"}:
-        kind = random.Random(plan.draw_key).choice((torch.int64, torch.bool, torch.float32))
-        return kept.to(kind)
+        # Whatever is not zero keeps.
+        one = random.Random(plan.draw_key).choice((True, 1, 3, 0.5))
+        return kept * torch.tensor(one)
     rows, columns = draw.choice((1, plan.batch)), draw.choice((1, heads))
     seen = draw.chances((rows, columns, end - start, end), 0.7)
     causal = torch.ones(end, end, dtype=torch.bool).tril()[start:]
