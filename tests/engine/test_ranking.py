@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from bigcode_cli.engine.output import Output
-from bigcode_cli.engine.ranking import PREFIX_TOKENS, SUFFIX_TOKENS, rank, suffix_scores
+from bigcode_cli.engine.ranking import (
+    ALPHA,
+    PREFIX_TOKENS,
+    SUFFIX_TOKENS,
+    rank,
+    suffix_scores,
+)
 from bigcode_cli.engine.session import Session
 from bigcode_cli.records import Infilled, InfillRequest, SamplingOptions, TokenLogprob
 from tests.sessions import random_session
@@ -32,7 +38,11 @@ def log_probabilities(session: Session, ids: list[int], start: int) -> list[floa
     return told
 
 
-def test_a_score_is_the_middles_mean_and_the_suffixs_by_brute_force(session: Session) -> None:
+def normalised(logprobs: list[float]) -> float:
+    return math.fsum(logprobs) / math.pow(len(logprobs), ALPHA)
+
+
+def test_a_score_is_the_middles_and_the_suffixs_by_brute_force(session: Session) -> None:
     sampling = SamplingOptions(temperature=1.0, seed=9)
     request = InfillRequest(
         prefix=PREFIX,
@@ -56,29 +66,30 @@ def test_a_score_is_the_middles_mean_and_the_suffixs_by_brute_force(session: Ses
             counted += 1
             text = tokenizer.decode(sampled[:counted])
         middle = log_probabilities(session, prompt + sampled[:counted], len(prompt))
-        before = [tokenizer.eos_id, *tokenizer.encode(PREFIX), *tokenizer.encode(candidate.text)]
+        before = [tokenizer.eos_id, *tokenizer.encode(PREFIX + candidate.text)]
         behind = log_probabilities(session, before + after, len(before))
-        expected = math.fsum(middle) / counted + math.fsum(behind) / len(after)
+        expected = normalised(middle) + normalised(behind)
         assert candidate.score == pytest.approx(expected, abs=1e-4)
 
 
-def test_only_the_end_of_a_long_prefix_is_read(session: Session) -> None:
+def test_only_the_end_of_a_long_prefix_is_read() -> None:
+    session = random_session(n_positions=400)
     tokenizer = session.tokenizer
     prefix = "first + second\n" * 100
-    assert len(tokenizer.encode(prefix)) > PREFIX_TOKENS
-    middles = ["x = 1", "", "y" * 30]
+    read = tokenizer.decode(tokenizer.encode(prefix)[-PREFIX_TOKENS:])
+    assert len(read) < len(prefix)
+    middles = ["x = 1", "", "été" * 30]
     after = tokenizer.encode(SUFFIX)[:SUFFIX_TOKENS]
-    room = 160 - max(len(tokenizer.encode(middle)) for middle in middles) - len(after)
     got = suffix_scores(middles, prefix, SUFFIX, tokenizer, session.backend)
     for middle, score in zip(middles, got, strict=True):
-        before = [*tokenizer.encode(prefix)[-room:], *tokenizer.encode(middle)]
+        before = [tokenizer.eos_id, *tokenizer.encode(read + middle)]
         behind = log_probabilities(session, before + after, len(before))
-        assert score == pytest.approx(math.fsum(behind) / len(after), abs=1e-4)
+        assert score == pytest.approx(normalised(behind), abs=1e-4)
 
 
 def test_middles_that_fill_the_context_are_scored_by_their_end() -> None:
     session = random_session(n_positions=24)
-    middles = ["first + second\n" * 20, "x"]
+    middles = ["first + second\n" * 20, "x", "", "日本語" * 9]
     got = suffix_scores(middles, PREFIX, SUFFIX, session.tokenizer, session.backend)
     assert all(math.isfinite(score) and score < 0 for score in got)
 
@@ -101,3 +112,19 @@ def test_of_equal_texts_the_better_one_stays_and_of_equals_the_first(session: Se
     outputs = [cast("Output", Told(text, *logprobs)) for text, *logprobs in told]
     ranked = rank(outputs, PREFIX, "", session.tokenizer, session.backend)
     assert [(outputs.index(output), score) for output, score in ranked] == [(2, -1.0), (1, -1.0)]
+
+
+def test_a_middle_that_leads_into_the_suffix_beats_one_that_is_likelier_by_itself() -> None:
+    session = random_session(n_positions=160)
+    tokenizer = session.tokenizer
+    fits = suffix_scores(["x = 1\n", "y = 2\n"], PREFIX, SUFFIX, tokenizer, session.backend)
+    better = fits.index(max(fits))
+    lead = abs(fits[0] - fits[1])
+    for share in (0.9, 1.1):
+        likelier = [-1.0 - lead * share * (rank == better) for rank in range(2)]
+        told = [
+            cast("Output", Told(text, logprob))
+            for text, logprob in zip(("x = 1\n", "y = 2\n"), likelier, strict=True)
+        ]
+        ((first, _), _) = rank(told, PREFIX, SUFFIX, tokenizer, session.backend)
+        assert (told.index(first) == better) == (share < 1)
