@@ -48,8 +48,12 @@ def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on a device; ``None`` where it cannot be told."""
+    """Memory that is free on a device; ``None`` where it cannot be told.
+
+    What PyTorch holds of a GPU's for tensors that are gone is free to the next ones.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + held
     return free_host_bytes()

@@ -27,7 +27,7 @@ SUFFIX_TOKENS = 16
 """Of the suffix, how many are scored. With 8, up to one point less; with 32, no more."""
 
 PREFIX_TOKENS = 256
-"""Of the prefix, how many are read before. With 64, up to one point less; with 1,024, hardly more."""
+"""Of the prefix, how many are read before. With 64, up to one point less; with 1,024, no more."""
 
 
 def rank(

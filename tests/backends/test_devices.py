@@ -42,3 +42,18 @@ def test_a_dtype_that_is_asked_for_is_taken() -> None:
 def test_the_free_memory_of_a_cpu_is_the_hosts() -> None:
     free = free_bytes(CPU)
     assert free is None or free > 2**20
+
+
+def test_what_tensors_leave_on_a_gpu_is_free() -> None:
+    if torch.cuda.is_available():
+        device = torch.device("cuda", 0)
+        before = free_bytes(device)
+        tensor = torch.zeros(2**26, device=device)
+        during = free_bytes(device)
+        del tensor
+        after = free_bytes(device)
+        assert before is not None
+        assert during is not None
+        assert after is not None
+        assert before - during >= 2**28
+        assert after == pytest.approx(before, rel=0.01)
