@@ -3,15 +3,25 @@
 import json
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from bigcode_cli.cli.output import Answer
-from bigcode_cli.cli.render import TerminalReporter
-from bigcode_cli.records import Chunk, Completion, Failure, TokenLogprob
+from bigcode_cli.cli.render import TerminalReporter, print_error
+from bigcode_cli.records import (
+    Chunk,
+    Completion,
+    Failure,
+    FinishReason,
+    Infilled,
+    Timing,
+    TokenLogprob,
+)
 
 Event = Chunk | Completion | Failure
+
+EventT = TypeVar("EventT", bound=Chunk | Completion | Infilled | Failure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +57,7 @@ class View(Protocol):
         """Let others write to the terminal."""
 
 
-class InOrder:
+class InOrder(Generic[EventT]):
     """Lets outputs that grow side by side through one after the other, each as it grows.
 
     Args:
@@ -57,26 +67,24 @@ class InOrder:
 
     def __init__(self, requests: int, samples: int) -> None:
         self._turns = deque((r, s) for r in range(requests) for s in range(samples))
-        self._held: dict[tuple[int, int], list[Event]] = {}
+        self._held: dict[tuple[int, int], list[EventT]] = {}
 
-    def push(self, event: Event) -> list[Event]:
+    def push(self, event: EventT) -> list[EventT]:
         """The events that may be shown now that this one has come."""
+        key = (event.request, event.sample if isinstance(event, Chunk | Completion) else 0)
         if isinstance(event, Failure):
-            key = (event.request, 0)
             self._turns = deque(turn for turn in self._turns if turn == key or turn[0] != key[0])
-        else:
-            key = (event.request, event.sample)
         self._held.setdefault(key, []).append(event)
         return self._due()
 
-    def rest(self) -> list[Event]:
+    def rest(self) -> list[EventT]:
         """What is held when nothing more will come."""
         left = [event for turn in self._turns for event in self._held.pop(turn, [])]
         self._turns.clear()
         return left
 
-    def _due(self) -> list[Event]:
-        due: list[Event] = []
+    def _due(self) -> list[EventT]:
+        due: list[EventT] = []
         while self._turns and self._turns[0] in self._held:
             events = self._held.pop(self._turns[0])
             due.extend(events)
@@ -86,10 +94,79 @@ class InOrder:
         return due
 
 
+def follow(
+    events: Generator[EventT], order: InOrder[EventT], show: Callable[[EventT], None]
+) -> None:
+    """Show a session's events, in order, to the end.
+
+    Raises:
+        KeyboardInterrupt: after what was under way has been shown.
+    """
+
+    def take(event: EventT) -> None:
+        for due in order.push(event):
+            show(due)
+
+    try:
+        try:
+            for event in events:
+                take(event)
+        except KeyboardInterrupt as interrupt:
+            # One that fell between two events is unknown to the session: it is handed on, so that
+            # outputs under way are ended. The session raises it again when it is done.
+            event = events.throw(interrupt)
+            while True:
+                take(event)
+                event = next(events)
+    finally:
+        for event in order.rest():
+            show(event)
+
+
+def tell_failure(failure: Failure, place: str | None) -> None:
+    """Tell that one of several inputs came to nothing.
+
+    Args:
+        place: of the input; ``None`` for a lone one.
+
+    Raises:
+        BigcodeError: it was the only one.
+    """
+    if place is None:
+        raise failure.error
+    print_error(f"{place}: {failure.error.message}", failure.error.hint)
+
+
+class Sections:
+    """Outputs one after the other on the answer's stream.
+
+    Several are set off by a blank line, and named in headers on stderr.
+
+    Args:
+        several: whether there is more than one.
+    """
+
+    def __init__(self, answer: Answer, report: TerminalReporter, *, several: bool) -> None:
+        self._answer, self._report = answer, report
+        self._several = several
+        self._open: object = None
+
+    def enter(self, key: object, label: str) -> bool:
+        """Go on with an output, or begin it; whether it begins."""
+        if self._answer.terminal:
+            self._report.clear()
+        if key == self._open:
+            return False
+        if self._several:
+            if self._open is not None:
+                self._answer.separate()
+            self._report.header(label)
+        self._open = key
+        return True
+
+
 class TextView:
     """Text alone on the answer's stream.
-
-    Several outputs are set off by a blank line, and named in headers on stderr.
 
     Args:
         inputs: each with its prompt.
@@ -106,35 +183,22 @@ class TextView:
         samples: int,
         echo: bool,
     ) -> None:
-        self._answer, self._report = answer, report
-        self._inputs = inputs
+        self._answer, self._inputs = answer, inputs
         self._samples, self._echo = samples, echo
-        self._open: tuple[int, int] | None = None
-        self._begun = False
+        self._sections = Sections(answer, report, several=len(inputs) * samples > 1)
 
     def show(self, event: Chunk | Completion) -> None:
         """Write a chunk; a completion ends its output."""
-        if self._answer.terminal:
-            self._report.clear()
-        if self._open != (event.request, event.sample):
-            self._begin(event)
+        asked, prompt = self._inputs[event.request]
+        label = output_label(asked, event, self._samples)
+        if self._sections.enter((event.request, event.sample), label) and self._echo:
+            self._answer.write(prompt)
         if isinstance(event, Chunk):
             self._answer.write(event.text)
 
     def pause(self) -> None:
         """End the terminal's line."""
         self._answer.pause()
-
-    def _begin(self, event: Chunk | Completion) -> None:
-        self._open = (event.request, event.sample)
-        asked, prompt = self._inputs[event.request]
-        if len(self._inputs) * self._samples > 1:
-            if self._begun:
-                self._answer.separate()
-            self._report.header(output_label(asked, event, self._samples))
-        self._begun = True
-        if self._echo:
-            self._answer.write(prompt)
 
 
 class JsonView:
@@ -158,7 +222,7 @@ class JsonView:
 
 def completion_object(done: Completion, id_: str | int | None) -> dict[str, Any]:
     """A completion as other programs read it."""
-    content: dict[str, Any] = {
+    return {
         "id": id_,
         "index": done.sample,
         "model": done.model,
@@ -170,20 +234,32 @@ def completion_object(done: Completion, id_: str | int | None) -> dict[str, Any]
             "prompt_tokens": done.prompt_tokens,
             "completion_tokens": done.completion_tokens,
         },
-        "timing": {
-            "load_s": done.timing.load_s,
-            "first_token_s": done.timing.first_token_s,
-            "prefill_tokens_per_s": done.timing.prefill_tokens_per_s,
-            "decode_tokens_per_s": done.timing.decode_tokens_per_s,
-        },
+        "timing": timing_object(done.timing),
         "seed": done.seed,
+        **logprobs_object(done.logprobs),
     }
-    if done.logprobs is not None:
-        content["logprobs"] = [
+
+
+def timing_object(timing: Timing) -> dict[str, Any]:
+    """Seconds and rates as other programs read them."""
+    return {
+        "load_s": timing.load_s,
+        "first_token_s": timing.first_token_s,
+        "prefill_tokens_per_s": timing.prefill_tokens_per_s,
+        "decode_tokens_per_s": timing.decode_tokens_per_s,
+    }
+
+
+def logprobs_object(logprobs: Sequence[TokenLogprob] | None) -> dict[str, Any]:
+    """``"logprobs"``, where they were asked for."""
+    if logprobs is None:
+        return {}
+    return {
+        "logprobs": [
             {**_token_object(token), "top": [_token_object(other) for other in token.top]}
-            for token in done.logprobs
+            for token in logprobs
         ]
-    return content
+    }
 
 
 def to_json(content: object) -> str:
@@ -200,7 +276,9 @@ def output_label(asked: Asked, event: Chunk | Completion, samples: int) -> str:
     return ", ".join(part for part in (asked.label, sample) if part)
 
 
-def stats_lines(done: Completion, label: str) -> list[str]:
+def stats_lines(
+    label: str, done: Completion | Infilled, completion_tokens: int, finish_reason: FinishReason
+) -> list[str]:
     """What ``--stats`` says of one output."""
     timing = done.timing
     first = "-" if timing.first_token_s is None else f"{timing.first_token_s:.3f} s"
@@ -209,8 +287,8 @@ def stats_lines(done: Completion, label: str) -> list[str]:
     return [
         f"{head}prompt {done.prompt_tokens:,} tokens at {_rate(timing.prefill_tokens_per_s)}, "
         f"first token after {first}",
-        f"{head}output {done.completion_tokens:,} tokens at {_rate(timing.decode_tokens_per_s)}, "
-        f"ended by {done.finish_reason}{seed}",
+        f"{head}output {completion_tokens:,} tokens at {_rate(timing.decode_tokens_per_s)}, "
+        f"ended by {finish_reason}{seed}",
     ]
 
 

@@ -14,25 +14,29 @@ from bigcode_cli.cli.answers import (
     JsonView,
     TextView,
     View,
+    follow,
     output_label,
     stats_lines,
+    tell_failure,
 )
 from bigcode_cli.cli.help import INPUT, OUTPUT, SAMPLING
-from bigcode_cli.cli.inputs import BadRecord, check_encoding, read_records, read_text
+from bigcode_cli.cli.inputs import check_encoding, read_text, usable_records
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.output import open_answer
 from bigcode_cli.cli.params import (
     SAMPLES_TEMPERATURE,
     Encoding,
     InputFile,
+    Logprobs,
     ModelFlags,
     OutputFile,
     OutputFlags,
     SamplingFlags,
+    Stats,
     StopFlags,
     spread,
 )
-from bigcode_cli.cli.render import TerminalReporter, print_error
+from bigcode_cli.cli.render import TerminalReporter
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import Completion, Failure, GenerateRequest
 
@@ -94,19 +98,8 @@ class GenerateFlags:
         bool,
         typer.Option("--echo", help="Print the prompt too.", rich_help_panel=OUTPUT),
     ] = False
-    logprobs: Annotated[
-        int | None,
-        typer.Option(
-            "--logprobs",
-            metavar="N",
-            help="Log-probabilities of each token and the N best (--json).",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None
-    stats: Annotated[
-        bool,
-        typer.Option("--stats", help="Tell counts and speeds on stderr.", rich_help_panel=OUTPUT),
-    ] = False
+    logprobs: Logprobs = None
+    stats: Stats = False
 
 
 @app.command(epilog=EXAMPLES)
@@ -137,7 +130,7 @@ def generate(
     _check(own, speech)
     template = _template(own, sampling, stopping)
     with TerminalReporter(speech.quiet) as report:
-        if own.num_samples > 1 and sampling.temperature is None:
+        if sampling.warms(own.num_samples):
             report.note(f"several samples are drawn at temperature {SAMPLES_TEMPERATURE}")
         inputs = _read_inputs(prompt, file, own.jsonl, encoding)
         requests = [replace(template, prompt=text, id=who.request_id) for who, text in inputs.good]
@@ -175,22 +168,13 @@ def _read_inputs(
         return _Inputs([(Asked(), text)])
     if prompt is not None or file is not None:
         raise UsageError("--jsonl holds the prompts: no PROMPT and no --file beside it")
-    inputs = _Inputs([])
-    bad = 0
-    for record in read_records(jsonl, ("prompt",), encoding=encoding):
-        if isinstance(record, BadRecord):
-            print_error(record.error.message, record.error.hint)
-            bad += 1
-        else:
-            asked = Asked(id=record.id, place=record.place)
-            inputs.good.append((asked, record.texts["prompt"]))
-    return replace(inputs, bad=bad)
+    good, bad = usable_records(jsonl, ("prompt",), encoding=encoding)
+    return _Inputs([(Asked(id=one.id, place=one.place), one.texts["prompt"]) for one in good], bad)
 
 
 def _check(own: GenerateFlags, speech: OutputFlags) -> None:
     """Refuse what would be silently without effect."""
-    if own.logprobs is not None and not speech.json:
-        raise UsageError("--logprobs needs --json", "text has no place for them")
+    speech.check_logprobs(own.logprobs)
     if own.echo and speech.json:
         raise UsageError("--echo and --json do not go together", 'JSON has the "prompt" anyway')
 
@@ -223,7 +207,6 @@ class _Run:
     ) -> None:
         self._view, self._asked, self._samples = view, asked, samples
         self._report, self._stats = report, stats
-        self._order = InOrder(len(asked), samples)
         self._failed = 0
 
     def follow(self, events: Generator[Event, None, None]) -> int:
@@ -233,25 +216,8 @@ class _Run:
             BigcodeError: the only input failed.
             KeyboardInterrupt: after what was under way has been shown.
         """
-        try:
-            try:
-                for event in events:
-                    self._take(event)
-            except KeyboardInterrupt as interrupt:
-                # One that fell between two events is unknown to the session: it is handed on, so
-                # that outputs under way are ended. The session raises it again when it is done.
-                event = events.throw(interrupt)
-                while True:
-                    self._take(event)
-                    event = next(events)
-        finally:
-            for event in self._order.rest():
-                self._show(event)
+        follow(events, InOrder(len(self._asked), self._samples), self._show)
         return self._failed
-
-    def _take(self, event: Event) -> None:
-        for due in self._order.push(event):
-            self._show(due)
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Failure):
@@ -261,13 +227,10 @@ class _Run:
         if self._stats and isinstance(event, Completion):
             self._view.pause()
             label = output_label(self._asked[event.request], event, self._samples)
-            for line in stats_lines(event, label):
+            for line in stats_lines(label, event, event.completion_tokens, event.finish_reason):
                 self._report.line(line)
 
     def _fail(self, failure: Failure) -> None:
-        place = self._asked[failure.request].place
-        if place is None:
-            raise failure.error
-        self._failed += 1
         self._view.pause()
-        print_error(f"{place}: {failure.error.message}", failure.error.hint)
+        tell_failure(failure, self._asked[failure.request].place)
+        self._failed += 1

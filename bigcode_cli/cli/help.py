@@ -19,9 +19,9 @@ from bigcode_cli.errors import UsageError
 
 HELP_NAMES = ["-h", "--help"]
 
-INPUT, SAMPLING, STOPPING = "Input", "Sampling", "Stopping"
+INPUT, PROMPT, SAMPLING, STOPPING = "Input", "Prompt", "Sampling", "Stopping"
 OUTPUT, MODEL = "Output", "Model"
-PANELS = (INPUT, SAMPLING, STOPPING, OUTPUT, MODEL)
+PANELS = (INPUT, PROMPT, SAMPLING, STOPPING, OUTPUT, MODEL)
 """The sections of a help page, in order; a command's own sections come before them."""
 
 
@@ -102,7 +102,8 @@ def write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Form
         if record is None:
             continue
         if param.param_type_name == "argument":
-            record = (usage_piece(param).strip("[]"), record[1])
+            name = usage_piece(param)
+            record = (name if param.required else name[1:-1], record[1])
         title = getattr(param, "rich_help_panel", None) or f"{param.param_type_name.title()}s"
         sections.setdefault(title, []).append(record)
     last = [*PANELS, "Options"]

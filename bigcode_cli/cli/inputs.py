@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bigcode_cli.cli.render import print_error
 from bigcode_cli.errors import InputError, UsageError
 
 STDIN = "-"
 BYTE_ORDER_MARK = "\ufeff"
+
+_MARKS = {
+    "utf-16": {"be": codecs.BOM_UTF16_BE, "le": codecs.BOM_UTF16_LE},
+    "utf-32": {"be": codecs.BOM_UTF32_BE, "le": codecs.BOM_UTF32_LE},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +71,7 @@ def read_text(argument: str | None, file: Path | None, *, encoding: str, what: s
     if argument is not None and file is not None:
         raise UsageError(f"the {what} is given twice: as an argument and with --file")
     if argument is not None and argument != STDIN:
-        text = _check_argument(argument, what)
+        text = check_argument(argument, what)
     elif file is not None and str(file) != STDIN:
         text = decode(read_file(file), encoding, str(file))
     else:
@@ -84,7 +90,7 @@ def read_records(
 
     Args:
         file: its path, or ``-`` for stdin.
-        fields: keys that every record must have, with texts that are not empty.
+        fields: keys that every record must have; their texts may not all be empty.
 
     Raises:
         InputError: the file is missing or has no line at all.
@@ -101,6 +107,25 @@ def read_records(
         yield _parse_record(line, number, fields, encoding=encoding, name=name)
     if empty:
         raise InputError(f"{name} has no records", "one JSON object a line")
+
+
+def usable_records(
+    file: Path, fields: tuple[str, ...], *, encoding: str
+) -> tuple[list[Record], int]:
+    """The records of a JSON Lines file that can be used, and how many others were told on stderr.
+
+    Raises:
+        see ``read_records``.
+    """
+    good: list[Record] = []
+    bad = 0
+    for record in read_records(file, fields, encoding=encoding):
+        if isinstance(record, BadRecord):
+            print_error(record.error.message, record.error.hint)
+            bad += 1
+        else:
+            good.append(record)
+    return good, bad
 
 
 def stdin_is_terminal() -> bool:
@@ -139,6 +164,24 @@ def read_file(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {reason}") from error
 
 
+def exact_encoding(encoding: str, data: bytes) -> str:
+    """The encoding by which a byte order mark is text, so that bytes decoded can come back.
+
+    Args:
+        encoding: as the user names it.
+        data: what is to be decoded; its mark tells the order of its bytes.
+    """
+    name = codecs.lookup(encoding).name
+    if name == "utf-8-sig":
+        return "utf-8"
+    if name not in _MARKS:
+        return name
+    for order, mark in _MARKS[name].items():
+        if data.startswith(mark):
+            return f"{name}-{order}"
+    return f"{name}-{'be' if sys.byteorder == 'big' else 'le'}"  # as Python decodes it
+
+
 def decode(data: bytes, encoding: str, name: str) -> str:
     """Bytes as text, line endings and byte order mark included.
 
@@ -155,7 +198,7 @@ def decode(data: bytes, encoding: str, name: str) -> str:
         ) from error
 
 
-def _check_argument(argument: str, what: str) -> str:
+def check_argument(argument: str, what: str) -> str:
     """An argument's undecodable bytes arrive as lone surrogates."""
     try:
         argument.encode()
@@ -177,6 +220,9 @@ def _parse_record(
         if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, str | int)):
             raise InputError(f'{place}: "id" must be a text or a whole number')
         texts = {field: _text_field(content, field, place) for field in fields}
+        if not any(texts.values()):
+            names = " and ".join(f'"{field}"' for field in fields)
+            raise InputError(f"{place}: {names} {'are' if len(fields) > 1 else 'is'} empty")
     except InputError as error:
         return BadRecord(error)
     return Record(place=place, id=id_, texts=texts)
@@ -202,8 +248,6 @@ def _text_field(content: dict[str, object], field: str, place: str) -> str:
     text = content[field]
     if not isinstance(text, str):
         raise InputError(f'{place}: "{field}" must be a text')
-    if not text:
-        raise InputError(f'{place}: "{field}" is empty')
     try:
         text.encode()
     except UnicodeEncodeError as error:

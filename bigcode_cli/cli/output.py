@@ -175,10 +175,7 @@ class PipeAnswer:
         try:
             data = self._encoder.encode(text)
         except UnicodeEncodeError as error:
-            character = f"U+{ord(text[error.start]):04X}"
-            raise OutputError(
-                f"{self._encoding} cannot write {character}", "utf-8 can: --encoding utf-8"
-            ) from error
+            raise unencodable(error, self._encoding) from error
         self._put(data)
         self._last = text[-1]
 
@@ -202,6 +199,12 @@ class PipeAnswer:
             raise
         except OSError as error:
             raise OutputError(f"cannot write {self._name}: {error.strerror}") from error
+
+
+def unencodable(error: UnicodeEncodeError, encoding: str) -> OutputError:
+    """What to tell of a character that an encoding lacks."""
+    character = f"U+{ord(error.object[error.start]):04X}"
+    return OutputError(f"{encoding} cannot write {character}", "utf-8 can: --encoding utf-8")
 
 
 class FileAnswer(PipeAnswer):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from bigcode_cli.cli.help import INPUT, MODEL, OUTPUT, SAMPLING, STOPPING
+from bigcode_cli.errors import UsageError
 from bigcode_cli.records import (
     Attention,
     BackendName,
@@ -141,6 +142,19 @@ Debug = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Stats = Annotated[
+    bool,
+    typer.Option("--stats", help="Tell counts and speeds on stderr.", rich_help_panel=OUTPUT),
+]
+Logprobs = Annotated[
+    int | None,
+    typer.Option(
+        "--logprobs",
+        metavar="N",
+        help="Log-probabilities of each token and the N best (--json).",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Encoding = Annotated[
     str,
     typer.Option(
@@ -210,6 +224,15 @@ class OutputFlags:
     quiet: Quiet = False
     debug: Debug = False
 
+    def check_logprobs(self, wanted: int | None) -> None:
+        """Refuse what text has no place for.
+
+        Raises:
+            UsageError: log-probabilities are wanted without JSON.
+        """
+        if wanted is not None and not self.json:
+            raise UsageError("--logprobs needs --json", "text has no place for them")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingFlags:
@@ -273,6 +296,10 @@ class SamplingFlags:
         ),
     ] = None
 
+    def warms(self, num_samples: int) -> bool:
+        """Whether several samples get a temperature that nobody set."""
+        return num_samples > 1 and self.temperature is None
+
     def sampling_options(self, num_samples: int = 1) -> SamplingOptions:
         """The record of these flags; several samples without a temperature are drawn at 0.8.
 
@@ -281,7 +308,7 @@ class SamplingFlags:
         """
         temperature = self.temperature
         if temperature is None:
-            temperature = SAMPLES_TEMPERATURE if num_samples > 1 else 0.0
+            temperature = SAMPLES_TEMPERATURE if self.warms(num_samples) else 0.0
         return SamplingOptions(
             temperature=temperature,
             top_k=self.top_k,
@@ -293,8 +320,8 @@ class SamplingFlags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopFlags:
-    """Where an output ends."""
+class LimitFlags:
+    """How long an output may get, and what ends it before."""
 
     max_new_tokens: Annotated[
         int,
@@ -316,6 +343,12 @@ class StopFlags:
             rich_help_panel=STOPPING,
         ),
     ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopFlags(LimitFlags):
+    """Where an output ends."""
+
     stop_at: Annotated[
         StopAt,
         typer.Option(

@@ -31,11 +31,15 @@ SHARED_KEYS = frozenset({field.name for field in fields(ModelFlags)} | {"encodin
 PROJECT_KEYS = (
     SHARED_KEYS
     | {field.name for group in (SamplingFlags, StopFlags) for field in fields(group)}
-    | {"num_samples", "heal", "truncate", "stats", "span", "order", "dialect", "context", "stride"}
+    | {"num_samples", "heal", "truncate", "stats", "span", "order", "dialect", "candidates"}
+    | {"context", "stride"}
 ) - {"offline"}
 """What a project's file may set."""
 
-UNSETTABLE = frozenset({"help", "version", "debug", "install_completion", "show_completion"})
+UNSETTABLE = frozenset(
+    {"help", "version", "debug", "install_completion", "show_completion"}
+    | {"prefix", "suffix", "write", "force"}  # these are of one call
+)
 
 
 class Command(Protocol):
@@ -175,7 +179,7 @@ def settable(command: Command) -> dict[str, object]:
         for param in command.params
         if param.param_type_name == "option"
         and param.name not in UNSETTABLE
-        and annotations.get(param.name, Path) is not Path
+        and annotations.get(param.name, Path) not in (Path, list[Path])
     }
 
 

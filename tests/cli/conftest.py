@@ -1,5 +1,6 @@
 """A program to run, away from this machine's settings, and a small random model for it."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bigcode_cli.engine.session import Session
 from bigcode_cli.model.checkpoint import save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import LoadOptions, ModelFolder
+from tests.cli.infilling import TEXT, Infill
 from tests.cli.running import ROOT, Program
 from tests.sessions import random_model
 from tests.tokenizers import SPECIAL_TOKENS, tiny_json, tiny_tokenizer
@@ -35,6 +37,20 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def program(monkeypatch: pytest.MonkeyPatch) -> Program:
     """The program, run within this process."""
     return Program(monkeypatch)
+
+
+@pytest.fixture
+def infill(program: Program, model_folder: Path) -> Infill:
+    """``bigcode infill -m MODEL -n 20 …``."""
+    return partial(program, "infill", "-m", model_folder, "-n", 20)
+
+
+@pytest.fixture
+def app(_alone: None) -> Path:
+    """A file to fill at line 2."""
+    path = Path("app.py")
+    path.write_text(TEXT)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def key(event: Event) -> tuple[int, int]:
     return (event.request, 0 if isinstance(event, Failure) else event.sample)
 
 
-def shown(order: InOrder, events: Sequence[Event]) -> Iterator[Event]:
+def shown(order: InOrder[Event], events: Sequence[Event]) -> Iterator[Event]:
     for event in events:
         yield from order.push(event)
 
@@ -55,7 +55,7 @@ def test_outputs_come_one_after_the_other_and_none_is_lost(
     run: tuple[int, int, list[Event]],
 ) -> None:
     requests, samples, events = run
-    order = InOrder(requests, samples)
+    order = InOrder[Event](requests, samples)
     assert list(shown(order, events)) == sorted(events, key=key)
     assert order.rest() == []
 
@@ -65,7 +65,7 @@ def test_what_is_held_when_a_run_breaks_off_is_not_lost(
     run: tuple[int, int, list[Event]], length: int
 ) -> None:
     requests, samples, events = run
-    order = InOrder(requests, samples)
+    order = InOrder[Event](requests, samples)
     got = [*shown(order, events[:length]), *order.rest()]
     assert sorted(map(key, got)) == sorted(map(key, events[:length]))
 
@@ -75,7 +75,7 @@ def test_the_output_whose_turn_it_is_is_never_held_back(
     run: tuple[int, int, list[Event]],
 ) -> None:
     requests, samples, events = run
-    order = InOrder(requests, samples)
+    order = InOrder[Event](requests, samples)
     first = min(map(key, events))
     for event in events:
         due = order.push(event)
