@@ -10,7 +10,7 @@ from bigcode_cli.backends.sampling import SamplingTensors, cumulative_dtype, pen
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler, Token
 from bigcode_cli.errors import ModelCorruptError
 from bigcode_cli.model.cache import KVCache
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 
 
 class TorchRows:

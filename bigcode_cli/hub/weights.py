@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from bigcode_cli.records import ModelFolder, Reporter
 
 if TYPE_CHECKING:
-    from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+    from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 
 
 def load_as_stored(folder: ModelFolder, label: str, report: Reporter) -> "GPTBigCodeForCausalLM":
@@ -17,7 +17,7 @@ def load_as_stored(folder: ModelFolder, label: str, report: Reporter) -> "GPTBig
         ModelError: as for ``model.checkpoint.load_model``.
     """
     from bigcode_cli.model.checkpoint import load_model
-    from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+    from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
     from bigcode_cli.model.stored import read_stored, widest_dtype
 
     return load_model(

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bigcode_cli.errors import BigcodeError, InputError
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.training.feed import FeedOptions, Place, batches
 from bigcode_cli.training.recipe import TrainingSettings
 from bigcode_cli.training.validation import HeldOut, bits_per_byte

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bigcode_cli.errors import InputError
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.text.tokenizer import Tokenizer
 
 TOKENS = 1024

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from tests.model import models
 from tests.model.models import random_states, small_config
 from tests.model.oracle_loops import Loops, causal, hiding, loop_weights, run_loops

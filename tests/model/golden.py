@@ -12,8 +12,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from bigcode_cli.model.cache import KVCache
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from tests.model.golden_cases import GOLDEN_FILE
 from tests.model.models import relative_difference, wide_model
 

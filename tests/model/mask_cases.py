@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from tests.model.models import random_ids, small_config, wide_model
 from tests.model.oracle_loops import HIDDEN
 

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.layers import GPTBigCodeBlock
 from bigcode_cli.model.pretrained import GPTBigCodePreTrainedModel
 from tests.model.golden_cases import draw_weights

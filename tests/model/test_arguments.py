@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from bigcode_cli.errors import BigcodeWarning, UsageError
 from bigcode_cli.model.cache import KVCache
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeModel
 from bigcode_cli.model.losses import causal_lm_loss
 from tests.model.models import (
     blocks_of,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bigcode_cli.errors import UsageError
 from bigcode_cli.model.cache import KVCache
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.losses import causal_lm_loss
 from tests.model.golden import unsynchronised
 from tests.model.models import (

@@ -22,9 +22,10 @@ from bigcode_cli.errors import (
     OutputError,
     UsageError,
 )
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeModel
 from bigcode_cli.model.heads import (
     GPTBigCodeForSequenceClassification,
     GPTBigCodeForTokenClassification,
@@ -583,7 +584,7 @@ import os, resource, sys
 from pathlib import Path
 import torch
 from bigcode_cli.model.checkpoint import load_model
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 
 def peak():
     status = Path("/proc/self/status")

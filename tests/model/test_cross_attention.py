@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bigcode_cli.errors import UsageError
 from bigcode_cli.model.cache import KVCache
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from tests.model import models
 from tests.model.cross_cases import (
     BATCH,

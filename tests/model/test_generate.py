@@ -5,8 +5,8 @@ from torch import Tensor
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler
 from bigcode_cli.errors import UsageError
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.records import SamplingOptions
 from tests.model.models import random_ids, small_config, wide_model
 

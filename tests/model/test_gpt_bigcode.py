@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bigcode_cli.errors import UsageError
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.layers import ACTIVATION_FUNCTIONS
 from tests.model.golden import (
     TOLERANCE,

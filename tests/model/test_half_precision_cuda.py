@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

@@ -11,7 +11,8 @@ from torch.nn import functional
 from bigcode_cli.model import attention, layers
 from bigcode_cli.model.attention import Scaling, Visible
 from bigcode_cli.model.cache import KVCache
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeModel
 from bigcode_cli.model.layers import GPTBigCodeAttention, GPTBigCodeBlock, GPTBigCodeMLP, Pass
 from bigcode_cli.model.masks import CausalMask
 from bigcode_cli.model.outputs import CausalLMOutputWithCrossAttentions

@@ -18,7 +18,8 @@ from bigcode_cli.errors import (
     OutputError,
     UsageError,
 )
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeModel
 from bigcode_cli.model.heads import (
     GPTBigCodeForSequenceClassification,
     GPTBigCodeForTokenClassification,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from bigcode_cli.model.cache import KVCache
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from tests.model.dispatch import Counting
 from tests.model.golden import unsynchronised
 from tests.model.models import (

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bigcode_cli.errors import BigcodeError, ModelCorruptError, ModelIncompleteError
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.model.shards import Storage
 from bigcode_cli.model.tensor_index import read_header, read_tensor_index
 from bigcode_cli.records import Quantize

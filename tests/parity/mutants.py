@@ -15,8 +15,9 @@ from torch.nn import functional
 from bigcode_cli.errors import BigcodeError
 from bigcode_cli.model import gpt_bigcode, layers
 from bigcode_cli.model.attention import Scaling, Visible, attention_weights
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+from bigcode_cli.model.gpt_bigcode import GPTBigCodeModel
 from bigcode_cli.model.heads import GPTBigCodeForTokenClassification
 from bigcode_cli.model.layers import GPTBigCodeAttention, Pass
 from bigcode_cli.model.masks import CausalMask, positions_of, self_visible

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bigcode_cli.model import gpt_bigcode, heads, losses
+from bigcode_cli.model import causal_lm, heads, losses
 from bigcode_cli.model.losses import IGNORED, problem_type_of, sequence_loss
 from tests.parity.planting import Plant
 
 
 def causal_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Plant:
     """Another loss of the causal model, of its logits and labels."""
-    return lambda patch: patch(gpt_bigcode, "causal_lm_loss", loss)
+    return lambda patch: patch(causal_lm, "causal_lm_loss", loss)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
