@@ -12,8 +12,9 @@ from bigcode_cli.model.locate import set_finder
 
 if TYPE_CHECKING:
     from bigcode_cli.model.cache import KVCache
+    from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
     from bigcode_cli.model.config import GPTBigCodeConfig
-    from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM, GPTBigCodeModel
+    from bigcode_cli.model.gpt_bigcode import GPTBigCodeModel
     from bigcode_cli.model.heads import (
         GPTBigCodeForSequenceClassification,
         GPTBigCodeForTokenClassification,
@@ -32,7 +33,7 @@ __all__ = [
 
 _HOMES = {
     "GPTBigCodeConfig": "config",
-    "GPTBigCodeForCausalLM": "gpt_bigcode",
+    "GPTBigCodeForCausalLM": "causal_lm",
     "GPTBigCodeForSequenceClassification": "heads",
     "GPTBigCodeForTokenClassification": "heads",
     "GPTBigCodeModel": "gpt_bigcode",
