@@ -9,23 +9,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+from bigcode_cli.bench.infill_run import exact_match
+from bigcode_cli.bench.infill_tasks import read_tasks
 from bigcode_cli.bench.intervals import wilson
-from bigcode_cli.bench.quality import (
-    BitsPerByte,
-    InfillTask,
-    bits_per_byte,
-    complete,
-    exact,
-    infill,
-    parses,
-)
+from bigcode_cli.bench.quality import BitsPerByte, bits_per_byte, complete, infill, parses
 from bigcode_cli.engine.session import Session
 from bigcode_cli.hub.resolve import resolve
-from bigcode_cli.records import LoadOptions, Silence
+from bigcode_cli.records import InfillOrder, LoadOptions, Silence
 
 FIRST_TOKENS = 1024
 SAMPLED_FILES = 40
@@ -72,7 +66,9 @@ def main(
     session = Session.open(resolve(model, report=report), options, report=report)
     figures: dict[str, Any] = {"model": model, "device": session.info.device, "dtype": dtype}
     figures["held_out"] = [_held_out(session, packages, one, whole=whole) for one in HELD_OUT]
-    figures["infill"] = {order: _infill(session, single_line, order) for order in ("psm", "spm")}
+    figures["infill"] = {
+        order: _infill(session, single_line, order) for order in get_args(InfillOrder)
+    }
     figures["parses"] = _parses(session, humaneval)
     if output is not None:
         output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -96,13 +92,11 @@ def _held_out(session: Session, packages: Path, one: HeldOut, *, whole: bool) ->
     return row
 
 
-def _infill(session: Session, path: Path, order: str) -> dict[str, Any]:
-    tasks = [
-        InfillTask(line["prompt"], line["suffix"], line["canonical_solution"])
-        for line in _lines(path)
-    ]
+def _infill(session: Session, path: Path, order: InfillOrder) -> dict[str, Any]:
+    tasks = read_tasks(path)
     middles = infill(session, tasks, order=order)
-    return _share([exact(middle, task) for middle, task in zip(middles, tasks, strict=True)])
+    matches = [exact_match(text, task.middle) for text, task in zip(middles, tasks, strict=True)]
+    return _share(matches)
 
 
 def _parses(session: Session, path: Path) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""Confidence intervals of the shares that a measurement reports."""
+"""Confidence intervals of the shares and means that a measurement reports."""
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from random import Random
 
 Z_95 = 1.959964
 """Two-sided 95 % of the standard normal distribution."""
@@ -19,3 +22,52 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
     half /= 1 + z2 / trials
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap_mean(values: Sequence[float], *, resamples: int = 2000) -> tuple[float, float]:
+    """The 95 % percentile interval of a mean (Efron and Tibshirani 1993, chapter 13).
+
+    Of differences between pairs it is the paired interval. The draws are the same every time.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if not values:
+        raise ValueError("an interval needs at least one value")
+    draw = Random(0).choices
+    count = len(values)
+    means = sorted(sum(draw(values, k=count)) / count for _ in range(resamples))
+    tail = round(resamples * 0.025)
+    return means[tail], means[-tail - 1]
+
+
+def paired_shares(pairs: Iterable[tuple[bool, bool]]) -> tuple[float, float]:
+    """The 95 % interval of the first share less the second, both of the same trials.
+
+    Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions
+    based on paired data", method 10: two score intervals, joined by the pairs' correlation.
+
+    Raises:
+        ValueError: there is no pair.
+    """
+    counts = Counter((bool(first), bool(second)) for first, second in pairs)
+    both, neither = counts[True, True], counts[False, False]
+    first_alone, second_alone = counts[True, False], counts[False, True]
+    total = counts.total()
+    first, second = both + first_alone, both + second_alone
+    first_low, first_high = (abs(bound - first / total) for bound in wilson(first, total))
+    second_low, second_high = (abs(bound - second / total) for bound in wilson(second, total))
+    agreement: float = both * neither - first_alone * second_alone
+    if agreement > 0:
+        agreement = max(0.0, agreement - total / 2)
+    spread = math.sqrt(first * (total - first) * second * (total - second))
+    correlation = agreement / spread if spread else 0.0
+    difference = (first - second) / total
+    return (
+        difference - _joined(first_low, second_high, correlation),
+        difference + _joined(first_high, second_low, correlation),
+    )
+
+
+def _joined(one: float, other: float, correlation: float) -> float:
+    return math.sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))

@@ -6,27 +6,26 @@ tasks; where those come from is the caller's business (see ``bench/card.py``).
 
 import ast
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
-from bigcode_cli.engine.decode import decode
-from bigcode_cli.engine.output import Output
-from bigcode_cli.engine.protocol import Prompt, Sampler
+from bigcode_cli.bench.infill_tasks import InfillTask
 from bigcode_cli.engine.scoring import score
-from bigcode_cli.engine.session import MAX_ROWS, Session
-from bigcode_cli.records import Completion, GenerateRequest, SamplingOptions, StopOptions
-from bigcode_cli.text.fim import find_dialect, psm, spm
-from bigcode_cli.text.stops import StopScanner
+from bigcode_cli.engine.session import Session
+from bigcode_cli.records import (
+    Completion,
+    Failure,
+    GenerateRequest,
+    Infilled,
+    InfillOrder,
+    InfillRequest,
+    StopOptions,
+)
 
 INFILL_TOKENS = 96
 """Budget of a single-line middle; the longest of the tasks has 51 StarCoder tokens."""
 
 PARSE_TOKENS = 256
-
-_Item = TypeVar("_Item")
-_GREEDY = Sampler(options=SamplingOptions(), seed=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +40,6 @@ class BitsPerByte:
     def value(self) -> float:
         """Bits per byte, byte-weighted over all texts."""
         return self.nll / math.log(2) / self.n_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class InfillTask:
-    """A hole of which the right middle is known."""
-
-    prefix: str
-    suffix: str
-    middle: str
 
 
 def bits_per_byte(
@@ -80,50 +70,32 @@ def bits_per_byte(
     return BitsPerByte(nll, n_bytes, files)
 
 
-def infill(session: Session, tasks: Sequence[InfillTask], *, order: str = "psm") -> list[str]:
+def infill(
+    session: Session, tasks: Sequence[InfillTask], *, order: InfillOrder = "psm"
+) -> list[str]:
     """Greedy single-line middles, each up to its line's end.
 
     Raises:
         ModelUnsupportedError: the tokenizer has no fill-in-the-middle tokens.
     """
-    dialect = find_dialect(session.tokenizer)
-    assemble = psm if order == "psm" else spm
-    middles: list[str] = []
-    for some in _batches(tasks, MAX_ROWS):
-        prompts, outputs = [], []
-        for task in some:
-            prefix, suffix = _cut(session, task)
-            ids = assemble(dialect, prefix, suffix)
-            prompts.append(
-                Prompt(ids=tuple(ids), samplers=(_GREEDY,), max_new_tokens=INFILL_TOKENS)
-            )
-            outputs.append(
-                Output(
-                    request=0,
-                    sample=0,
-                    tokenizer=session.tokenizer,
-                    scanner=StopScanner(StopOptions(at="line"), task.prefix),
-                    budget=INFILL_TOKENS,
-                )
-            )
-        for _ in decode(session.backend.prefill(prompts), outputs):
-            pass
-        middles += [output.text for output in outputs]
+    requests = [
+        InfillRequest(
+            prefix=task.prefix,
+            suffix=task.suffix,
+            order=order,
+            span="line",
+            cut_overlap=False,
+            max_new_tokens=INFILL_TOKENS,
+        )
+        for task in tasks
+    ]
+    middles = [""] * len(tasks)
+    for event in session.infill(requests):
+        if isinstance(event, Failure):
+            raise event.error
+        if isinstance(event, Infilled):
+            middles[event.request] = event.candidates[0].text
     return middles
-
-
-def _cut(session: Session, task: InfillTask) -> tuple[list[int], list[int]]:
-    """The ids of prefix and suffix, cut at their far ends to 3 : 1 of what the context holds."""
-    room = session.info.n_positions - INFILL_TOKENS - len("PSM")
-    prefix = session.tokenizer.encode(task.prefix)
-    suffix = session.tokenizer.encode(task.suffix)
-    suffix = suffix[: max(room // 4, room - len(prefix))]
-    return prefix[max(0, len(prefix) + len(suffix) - room) :], suffix
-
-
-def exact(middle: str, task: InfillTask) -> bool:
-    """Equal but for a last newline, as HumanEval-Infilling's tasks end in one."""
-    return middle.removesuffix("\n") == task.middle.removesuffix("\n")
 
 
 def complete(session: Session, prompts: Sequence[str]) -> list[str]:
@@ -167,9 +139,3 @@ def parses(prompt: str, completion: str, entry_point: str) -> bool:
 def _says_something(node: ast.stmt) -> bool:
     constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return not constant and not isinstance(node, ast.Pass)
-
-
-def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -26,12 +26,15 @@ COMPLETE_VARIABLE = "_BIGCODE_COMPLETE"
 
 COMMANDS = {
     "generate": "Complete a prompt, and print the completion as it is decoded.",
-    "infill": "Fill a hole in a text, and print what belongs there.",
+    "bench": "Measure how well a model fills in, on a benchmark or on your own files.",
     "models": "List, pull, show, verify, export and remove models.",
     "config": "Show the settings in force and where each comes from.",
     "train": "Train models of your own.",
 }
 """Every command, in the order of the help page. ``cli/NAME.py`` holds its ``app``."""
+
+ALIASES = {"benchmark": "bench"}
+"""Other names of commands, which no page lists."""
 
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]
 """The base of what the parser raises; Typer gives it no public name."""
@@ -78,6 +81,10 @@ class BigcodeGroup(Group):
         super().__init__(**attributes)
         for name, summary in COMMANDS.items():
             self.add_command(LazyCommand(name, help=summary))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name or of what it is another name for."""
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 app = typer.Typer(

@@ -5,15 +5,10 @@ import math
 import pytest
 import torch
 
-from bigcode_cli.bench.quality import (
-    InfillTask,
-    bits_per_byte,
-    complete,
-    exact,
-    infill,
-    parses,
-)
+from bigcode_cli.bench.infill_tasks import InfillTask
+from bigcode_cli.bench.quality import bits_per_byte, complete, infill, parses
 from bigcode_cli.engine.session import Session
+from bigcode_cli.records import InfillOrder
 from tests.sessions import random_session
 
 TEXTS = ("def add(first, second):\n    return first + second\n", "x = 1\n", "", "été = '日本語'\n")
@@ -59,22 +54,16 @@ def test_first_tokens_count_their_own_bytes_alone(session: Session) -> None:
 
 
 @pytest.mark.parametrize("order", ["psm", "spm"])
-def test_infill_gives_one_line_a_task_in_order(order: str) -> None:
+def test_infill_gives_one_line_a_task_in_order(order: InfillOrder) -> None:
     session = random_session(n_positions=160)  # so that the longer tasks are cut
-    tasks = [InfillTask("a = 1\n" * n, "c = 3\n" * n, "b = 2\n") for n in range(1, 40)]
+    tasks = [
+        InfillTask(prefix="a = 1\n" * n, suffix="c = 3\n" * n, middle="b = 2\n")
+        for n in range(1, 40)
+    ]
     middles = infill(session, tasks, order=order)
     assert len(middles) == len(tasks)
     assert all("\n" not in middle.lstrip("\r\n") for middle in middles)
     assert middles[5] == infill(session, tasks[5:6], order=order)[0]
-
-
-def test_exact_ignores_the_last_newline_alone() -> None:
-    task = InfillTask("", "", "    return x\n")
-    assert exact("    return x", task)
-    assert exact("    return x\n", task)
-    assert not exact("return x", task)
-    assert not exact("    return x ", task)
-    assert not exact("    return x\n\n", task)
 
 
 def test_completions_come_in_the_order_of_their_prompts(session: Session) -> None:

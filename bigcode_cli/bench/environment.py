@@ -1,0 +1,63 @@
+"""What a measurement was made on and with: enough to tell two runs apart."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bigcode_cli import __version__
+from bigcode_cli.engine.session import Session
+from bigcode_cli.records import LoadOptions
+
+
+def environment(
+    session: Session, *, model: str, revision: str | None, options: LoadOptions
+) -> dict[str, Any]:
+    """The model, the program and the machine.
+
+    Args:
+        model: as the user named it.
+        revision: likewise.
+        options: that it was loaded with.
+    """
+    info = session.info
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "bigcode": __version__,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "threads": options.threads,
+        "gpu": _gpu_name(info.device),
+        "model": model,
+        "revision": revision,
+        "backend": info.name,
+        "device": info.device,
+        "dtype": info.dtype,
+        "weights": info.weights,
+        "attention": options.attention,
+        "context": info.n_positions,
+        "load_s": session.load_s,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _gpu_name(device: str) -> str | None:
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(device)

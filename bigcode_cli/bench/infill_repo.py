@@ -1,0 +1,251 @@
+"""Holes cut at random from the text files of folders."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path, PurePath
+from random import Random
+from typing import Literal, get_args
+
+from bigcode_cli.bench.infill_tasks import InfillTask
+from bigcode_cli.errors import InputError, UsageError
+
+Kind = Literal["line", "block", "rest", "span"]
+"""What a hole takes: a whole line, 2 to 8 of them, the rest of a line, or a part of a line with
+text on both sides."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+MAX_BYTES = 400_000
+MAX_LINE = 1_000
+MAX_HOLE = 400
+"""Characters of a block: about what 128 tokens hold."""
+
+BLOCK_LINES = (2, 8)
+TRIES = 20
+"""Places tried in a file before the next one is taken."""
+
+DATA_SUFFIXES = frozenset(
+    {".csv", ".ipynb", ".json", ".jsonl", ".lock", ".map", ".po", ".sum", ".svg", ".tsv", ".xml"}
+)
+"""Text that nobody types."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+"""What a hole in a line begins and ends at: a word, a number, or a sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file's text as lines without their ends, and where each begins."""
+
+    name: str
+    text: str
+    lines: list[str]
+    starts: list[int]
+
+
+Range = tuple[int, int]
+Finder = Callable[[_Source, Random], Range | None]
+
+
+def parse_kinds(text: str | None) -> tuple[Kind, ...]:
+    """The kinds that a comma-separated list names; all of them without one.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if text is None:
+        return KINDS
+    names = {kind: kind for kind in KINDS}
+    wanted = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in wanted if name not in names]:
+        raise UsageError(f"no such kind of hole: {unknown[0]!r}", f"use {', '.join(KINDS)}")
+    return tuple(dict.fromkeys(names[name] for name in wanted if name in KINDS))
+
+
+def draw_tasks(
+    folders: Sequence[Path],
+    *,
+    count: int,
+    seed: int,
+    kinds: Sequence[Kind] = KINDS,
+    glob: str | None = None,
+) -> list[InfillTask]:
+    """Holes cut from files of the folders: kind after kind, folder after folder, file after file.
+
+    Each folder's files are taken in an order of chance, again and again; in each one place is
+    drawn. No two holes are equal. The same seed gives the same holes for the same files.
+
+    Args:
+        count: how many; fewer where the files do not hold them.
+        glob: what the files' names must match, such as ``*.py``.
+
+    Raises:
+        InputError: a folder is missing, or nothing in it can be used.
+    """
+    rng = Random(seed)
+    rounds = [_Round(folder, rng, glob) for folder in folders]
+    tasks: list[InfillTask] = []
+    seen: set[tuple[str, Range]] = set()
+    turns = [(kind, one) for one in rounds for kind in kinds]
+    while turns and len(tasks) < count:
+        for turn in list(turns):
+            if len(tasks) < count:
+                task = turn[1].draw(turn[0], rng, seen)
+                tasks += [task] if task else []
+                if task is None:
+                    turns.remove(turn)
+    if not tasks:
+        raise InputError(f"no place for a hole in {', '.join(map(str, folders))}")
+    return tasks
+
+
+class _Round:
+    """The files of one folder, in an order of chance, around and around."""
+
+    def __init__(self, folder: Path, rng: Random, glob: str | None) -> None:
+        if not folder.is_dir():
+            raise InputError(f"no such folder: {folder}")
+        self._folder = folder
+        self._names = [
+            name for name in list_files(folder) if glob is None or PurePath(name).match(glob)
+        ]
+        if not self._names:
+            raise InputError(f"no text files in {folder}" + (f" match {glob}" if glob else ""))
+        rng.shuffle(self._names)
+        self._next = 0
+        self._sources: dict[str, _Source | None] = {}
+
+    def draw(self, kind: Kind, rng: Random, seen: set[tuple[str, Range]]) -> InfillTask | None:
+        """A hole that was not drawn before; ``None`` where none is found in any file."""
+        for _ in range(len(self._names)):
+            name = self._names[self._next % len(self._names)]
+            self._next += 1
+            if name not in self._sources:
+                self._sources[name] = _read(self._folder, name)
+            source = self._sources[name]
+            for _ in range(TRIES if source else 0):
+                assert source is not None
+                place = _FINDERS[kind](source, rng)
+                key = (str(self._folder / name), place or (0, 0))
+                if place is not None and key not in seen:
+                    seen.add(key)
+                    return _cut(source, place, kind, self._folder)
+        return None
+
+
+def list_files(folder: Path) -> list[str]:
+    """The files in a folder, sorted, by their names from there.
+
+    In a git repository those that it tracks or would, else all but hidden ones and Python's cache.
+    Links are not followed.
+    """
+    names = _tracked(folder) or list(_walked(folder))
+    return sorted(
+        name
+        for name in names
+        if PurePath(name).suffix.lower() not in DATA_SUFFIXES
+        and (folder / name).is_file()
+        and not (folder / name).is_symlink()
+    )
+
+
+def _tracked(folder: Path) -> list[str]:
+    # A repository may name a program that git is to run: not here.
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), "ls-files"]
+    try:
+        done = subprocess.run(
+            [*command, "-c", "-o", "--exclude-standard", "-z"], capture_output=True, check=False
+        )
+    except OSError:  # there is no git
+        return []
+    names = done.stdout if done.returncode == 0 else b""
+    return list(dict.fromkeys(os.fsdecode(name) for name in names.split(b"\0") if name))
+
+
+def _walked(folder: Path) -> Iterator[str]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
+        for name in files:
+            if not name.startswith("."):
+                yield os.path.relpath(Path(where, name), folder)
+
+
+def _read(folder: Path, name: str) -> _Source | None:
+    """A file as the model sees it; ``None`` where it is no text of a sensible size."""
+    try:
+        if (folder / name).stat().st_size > MAX_BYTES:
+            return None
+        text = (folder / name).read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    lines = text.split("\n")
+    if "\0" in text or max(map(len, lines)) > MAX_LINE:
+        return None
+    starts = [0, *accumulate(len(line) + 1 for line in lines)][: len(lines)]
+    return _Source(name, text, lines, starts)
+
+
+def _cut(source: _Source, place: Range, kind: Kind, folder: Path) -> InfillTask:
+    start, end = place
+    line = source.text.count("\n", 0, start) + 1
+    column = start - source.starts[line - 1] + 1
+    return InfillTask(
+        id=f"{folder.resolve().name}/{source.name}:{line}:{column}+{end - start}",
+        group=kind,
+        prefix=source.text[:start],
+        suffix=source.text[end:],
+        middle=source.text[start:end],
+        path=source.name,
+    )
+
+
+def _line(source: _Source, rng: Random) -> Range | None:
+    row = rng.randrange(len(source.lines))
+    start = source.starts[row]
+    return (start, start + len(source.lines[row])) if _says(source.lines[row]) else None
+
+
+def _block(source: _Source, rng: Random) -> Range | None:
+    count = rng.randint(*BLOCK_LINES)
+    row = rng.randrange(len(source.lines))
+    last = row + count - 1
+    if last >= len(source.lines) or not (source.lines[row].strip() and source.lines[last].strip()):
+        return None
+    start, end = source.starts[row], source.starts[last] + len(source.lines[last])
+    worth = sum(map(_says, source.lines[row : last + 1])) > 1
+    return (start, end) if worth and end - start <= MAX_HOLE else None
+
+
+def _rest(source: _Source, rng: Random) -> Range | None:
+    row = rng.randrange(len(source.lines))
+    words = list(_WORD.finditer(source.lines[row]))
+    if len(words) < 2:
+        return None
+    start = rng.choice(words[1:]).start()
+    rest = source.lines[row][start:]
+    begin = source.starts[row] + start
+    return (begin, begin + len(rest)) if _says(rest) else None
+
+
+def _span(source: _Source, rng: Random) -> Range | None:
+    row = rng.randrange(len(source.lines))
+    words = list(_WORD.finditer(source.lines[row]))
+    if len(words) < 3:
+        return None
+    first, last = sorted(rng.choices(range(1, len(words) - 1), k=2))
+    start, end = words[first].start(), words[last].end()
+    begin = source.starts[row]
+    return (begin + start, begin + end) if _says(source.lines[row][start:end]) else None
+
+
+def _says(text: str) -> bool:
+    """Whether there is more than signs."""
+    return any(character.isalnum() for character in text)
+
+
+_FINDERS: dict[Kind, Finder] = {"line": _line, "block": _block, "rest": _rest, "span": _span}

@@ -1,0 +1,353 @@
+"""``bigcode bench``: tasks and flags → a session → what was measured."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from bigcode_cli.cli.answers import to_json
+from bigcode_cli.cli.help import OUTPUT
+from bigcode_cli.cli.loading import open_session
+from bigcode_cli.cli.output import Answer, open_answer
+from bigcode_cli.cli.params import SAMPLES_TEMPERATURE, ModelFlags, OutputFlags, spread
+from bigcode_cli.cli.render import TerminalReporter, print_error
+from bigcode_cli.errors import InputError, UsageError
+from bigcode_cli.records import InfillOrder, InfillRequest, Reporter, SamplingOptions, Span
+
+if TYPE_CHECKING:
+    from bigcode_cli.bench.infill_run import Measured
+    from bigcode_cli.bench.infill_tasks import InfillTask
+    from bigcode_cli.engine.session import Session
+
+TASKS, INFILLING = "Tasks", "Infilling"
+HOLES = 200
+"""Cut from folders where no number is asked for."""
+
+EXAMPLES = """\b
+Examples:
+  bigcode bench --infill tasks.jsonl.gz --limit 100
+  bigcode bench --infill tasks.jsonl.gz --execute --save result.json
+  bigcode bench --infill-repo . --glob '*.py'
+  bigcode bench --infill-repo src --kind block --tasks 300 --ablate --json
+
+Exact match leaves a last newline out; similarity is 1 - d / n: d the edits of
+single characters between the middle and the right one, n the longer one's
+length. Shares and means have 95 % intervals (Wilson; bootstrap), differences
+to the base paired ones (Newcombe's method 10; bootstrap). Times are median /
+90th percentile of tasks filled one at a time, up to 20 of each kind.
+
+--execute runs what the model wrote: without a network, without your files, on
+a clock; where Linux grants no namespaces for that, it is refused.
+"""
+
+app = typer.Typer(add_completion=False)
+
+SpanName = Literal["auto", "line", "block"]
+OrderName = Literal["auto", "psm", "spm"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFlags:
+    """What is to be filled."""
+
+    infill: Annotated[
+        Path | None,
+        typer.Option(
+            "--infill",
+            metavar="FILE",
+            help="Fill the tasks of FILE, in HumanEval-Infilling's format (.jsonl, .jsonl.gz).",
+            rich_help_panel=TASKS,
+        ),
+    ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=1,
+            help="N tasks of FILE, at even distances.",
+            show_default="all",
+            rich_help_panel=TASKS,
+        ),
+    ] = None
+    execute: Annotated[
+        bool,
+        typer.Option(
+            "--execute",
+            help="Run each filled program of FILE with its test, shut in, for pass@1.",
+            rich_help_panel=TASKS,
+        ),
+    ] = False
+    infill_repo: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--infill-repo",
+            metavar="DIR",
+            help="Fill holes cut from the text files in DIR, those that git knows or would. "
+            "Repeatable.",
+            rich_help_panel=TASKS,
+        ),
+    ] = None
+    tasks: Annotated[
+        int | None,
+        typer.Option(
+            "--tasks",
+            metavar="N",
+            min=1,
+            help="Holes to cut.",
+            show_default=str(HOLES),
+            rich_help_panel=TASKS,
+        ),
+    ] = None
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="line,block,rest,span",
+            help="What a hole takes: a line, 2 to 8 lines, the rest of a line, a part of a line.",
+            show_default="all in turn",
+            rich_help_panel=TASKS,
+        ),
+    ] = None
+    glob: Annotated[
+        str | None,
+        typer.Option(
+            "--glob",
+            metavar="PATTERN",
+            help="Cut from files with such names alone.",
+            rich_help_panel=TASKS,
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Of the holes, and of candidates.",
+            rich_help_panel=TASKS,
+        ),
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayFlags:
+    """How it is filled."""
+
+    span: Annotated[
+        SpanName,
+        typer.Option(
+            "--span",
+            metavar="auto|line|block",
+            help="Where a middle ends; auto: line where the suffix continues one, else block.",
+            rich_help_panel=INFILLING,
+        ),
+    ] = "auto"
+    order: Annotated[
+        OrderName,
+        typer.Option(
+            "--order",
+            metavar="auto|psm|spm",
+            help="Of the prompt: prefix or suffix first.",
+            rich_help_panel=INFILLING,
+        ),
+    ] = "auto"
+    candidates: Annotated[
+        int,
+        typer.Option(
+            "--candidates",
+            metavar="N",
+            min=1,
+            help="Middles drawn for each hole, of which the best counts.",
+            rich_help_panel=INFILLING,
+        ),
+    ] = 1
+    max_new_tokens: Annotated[
+        int,
+        typer.Option(
+            "--max-new-tokens",
+            "--max-tokens",
+            metavar="N",
+            help="Tokens of a middle at most.",
+            rich_help_panel=INFILLING,
+        ),
+    ] = 128
+    ablate: Annotated[
+        bool,
+        typer.Option(
+            "--ablate",
+            help="Fill all again without stopping by the span, without cutting overlap, with 4 "
+            "candidates, in the other order; compare each.",
+            rich_help_panel=INFILLING,
+        ),
+    ] = False
+
+    def request(self, seed: int) -> InfillRequest:
+        """What is asked for each task."""
+        span: Span | None = None if self.span == "auto" else self.span
+        order: InfillOrder | None = None if self.order == "auto" else self.order
+        temperature = SAMPLES_TEMPERATURE if self.candidates > 1 else 0.0
+        return InfillRequest(
+            prefix="",
+            suffix="",
+            span=span,
+            order=order,
+            candidates=self.candidates,
+            max_new_tokens=self.max_new_tokens,
+            sampling=SamplingOptions(temperature=temperature, seed=seed),
+        )
+
+
+@app.command(epilog=EXAMPLES)
+@spread
+def bench(
+    *,
+    own: TaskFlags,
+    way: WayFlags,
+    format_: Annotated[
+        Literal["table", "json"],
+        typer.Option(
+            "--format", metavar="table|json", help="Of the answer.", rich_help_panel=OUTPUT
+        ),
+    ] = "table",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="FILE",
+            help="Write the answer and what came of each task to FILE, as JSON.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    speech: OutputFlags,
+    model: ModelFlags,
+) -> None:
+    """Measure how well a model fills in, on a benchmark or on your own files.
+
+    Holes of which the right middle is known are filled; reported are exact matches, similarity
+    and times, by kind of hole.
+    """
+    _check(own)
+    base = way.request(own.seed)
+    with (
+        TerminalReporter(speech.quiet) as report,
+        open_answer(None, "utf-8") as answer,
+        open_answer(save, "utf-8") if save else nullcontext() as file,
+    ):
+        tasks = _tasks(own, report)
+        if own.execute:
+            _check_sandbox()
+        session = open_session(model, report)
+        measured = _measure(session, tasks, base, report, ablate=way.ablate, execute=own.execute)
+        report.clear()
+        content = _content(session, model, tasks, measured, own.seed)
+        _show(content, answer, as_json=speech.json or format_ == "json")
+        if file is not None:
+            _save(content, measured, file)
+    _tell_failures(measured)
+
+
+def _check(own: TaskFlags) -> None:
+    """Refuse what would be silently without effect."""
+    if own.infill is None and not own.infill_repo:
+        raise UsageError(
+            "nothing to measure",
+            "--infill FILE fills a benchmark's tasks, --infill-repo DIR holes in your own files",
+        )
+    if own.infill is None and (own.execute or own.limit):
+        raise UsageError(f"{'--execute' if own.execute else '--limit'} needs --infill FILE")
+    if not own.infill_repo:
+        for name, value in (("tasks", own.tasks), ("kind", own.kind), ("glob", own.glob)):
+            if value:
+                raise UsageError(f"--{name} needs --infill-repo DIR")
+
+
+def _tasks(own: TaskFlags, report: Reporter) -> list["InfillTask"]:
+    from bigcode_cli.bench.infill_repo import draw_tasks, parse_kinds
+    from bigcode_cli.bench.infill_tasks import read_tasks, spaced
+
+    tasks: list[InfillTask] = []
+    if own.infill is not None:
+        tasks = read_tasks(own.infill)
+        tasks = spaced(tasks, own.limit or len(tasks))
+        if own.execute and (bare := [task.id for task in tasks if task.program("") is None]):
+            raise InputError(f"{own.infill}: {bare[0]} has no test", "--execute needs one")
+    if own.infill_repo:
+        count = own.tasks or HOLES
+        kinds = parse_kinds(own.kind)
+        drawn = draw_tasks(own.infill_repo, count=count, seed=own.seed, kinds=kinds, glob=own.glob)
+        if len(drawn) < count:
+            report.note(f"the files hold {len(drawn):,} holes, not {count:,}")
+        tasks += drawn
+    return tasks
+
+
+def _check_sandbox() -> None:
+    if not sys.platform.startswith("linux"):
+        raise UsageError("--execute needs Linux", "elsewhere nothing would protect this machine")
+    from bigcode_cli.bench.sandbox import check_sandbox
+
+    check_sandbox()
+
+
+def _measure(
+    session: "Session",
+    tasks: Sequence["InfillTask"],
+    base: InfillRequest,
+    report: Reporter,
+    *,
+    ablate: bool,
+    execute: bool,
+) -> list["Measured"]:
+    from bigcode_cli.bench import infill_run as runs
+
+    variants = runs.ablation(base, temperature=SAMPLES_TEMPERATURE)
+    chosen = variants if ablate else variants[:1]
+    measured = [runs.measure(session, tasks, variant, report) for variant in chosen]
+    return runs.execute(measured, tasks, report) if execute else measured
+
+
+def _content(
+    session: "Session",
+    model: ModelFlags,
+    tasks: Sequence["InfillTask"],
+    measured: Sequence["Measured"],
+    seed: int,
+) -> dict[str, Any]:
+    from bigcode_cli.bench.environment import environment
+    from bigcode_cli.bench.infill_report import rows, settings
+
+    return {
+        "environment": environment(
+            session, model=model.model, revision=model.revision, options=model.load_options()
+        ),
+        "settings": {"seed": seed, **settings(tasks, measured)},
+        "results": rows(measured),
+    }
+
+
+def _show(content: dict[str, Any], answer: Answer, *, as_json: bool) -> None:
+    from bigcode_cli.bench.infill_report import table
+
+    if as_json:
+        answer.write_json(to_json(content))
+    else:
+        answer.write(table(content["results"]))
+
+
+def _save(content: dict[str, Any], measured: Sequence["Measured"], file: Answer) -> None:
+    from bigcode_cli.bench.infill_report import raw
+
+    file.write(json.dumps({**content, "raw": raw(measured)}, indent=1) + "\n")
+
+
+def _tell_failures(measured: Sequence["Measured"]) -> None:
+    failed = [one for each in measured for one in each.outcomes if one.error is not None]
+    if failed:
+        print_error(f"{len(failed):,} tasks failed; the first, {failed[0].task}: {failed[0].error}")
+        raise typer.Exit(1)

@@ -1,0 +1,25 @@
+"""What is said of a run's model, program and machine."""
+
+import json
+from datetime import datetime
+
+import torch
+
+from bigcode_cli import __version__
+from bigcode_cli.bench.environment import environment
+from bigcode_cli.records import LoadOptions
+from tests.sessions import random_session
+
+
+def test_the_environment_is_that_of_this_run() -> None:
+    options = LoadOptions(threads=3, attention="eager")
+    told = environment(random_session(), model="own", revision="r1", options=options)
+    assert (told["model"], told["revision"], told["bigcode"]) == ("own", "r1", __version__)
+    assert told["torch"] == torch.__version__
+    assert (told["device"], told["dtype"], told["backend"]) == ("cpu", "float32", "torch")
+    assert (told["threads"], told["attention"], told["context"]) == (3, "eager", 128)
+    assert told["gpu"] is None
+    assert told["cpu"]
+    age = datetime.now().astimezone() - datetime.fromisoformat(told["date"])
+    assert 0 <= age.total_seconds() < 60
+    assert json.loads(json.dumps(told)) == told
