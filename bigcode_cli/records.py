@@ -288,7 +288,9 @@ class Timing:
     Attributes:
         first_token_s: from when the requests were handed in, right after loading, to the first
             token.
-        prefill_tokens_per_s: of the tokens that were run through the model.
+        prefill_tokens_per_s: of the tokens that were run through the model, with those of the
+            prompts beside it.
+        decode_tokens_per_s: of all candidates together, where there are several.
         reused_tokens: of the prompt, those that the model still had in its cache.
     """
 
@@ -331,7 +333,8 @@ class Candidate:
     """One middle.
 
     Attributes:
-        score: what it was ranked by, higher is better; ``None`` where there was one only.
+        score: what it was ranked by, higher is better; ``None`` where there was one only, or the
+            ranking was interrupted.
         stop: the stop string that ended it, if one did.
     """
 

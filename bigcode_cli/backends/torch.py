@@ -115,6 +115,10 @@ class TorchBackend:
             self._model, self.info, cache, hidden, prompts, reused=reused, history=history
         )
 
+    def forget(self) -> None:
+        """See ``engine.protocol.Backend.forget``."""
+        self._kept = None
+
     @torch.inference_mode()
     def score(self, ids: Sequence[int]) -> list[float]:
         """See ``engine.protocol.Backend.score``."""
@@ -167,7 +171,7 @@ class TorchBackend:
         except ModelTooLargeError:
             if self._kept is None:
                 raise
-            self._kept = None
+            self.forget()
             return self._allocate(batch, rows, capacity)
 
     def _allocate(self, batch: int, rows: int, capacity: int) -> KVCache:

@@ -112,10 +112,14 @@ class Output:
             self.end("length")
 
     def end(self, reason: FinishReason) -> None:
-        """Nothing follows, so what was held back for a stop string or half a character is due."""
+        """Nothing follows, so what was held back for a stop string or half a character is due.
+
+        What was held back may turn out to hold a stop, which is no reason of the one who broke the
+        output off.
+        """
         self._scan(self._decoder.flush())
         self._text += self._scanner.flush()
-        if self._scanner.stopped:
+        if self._scanner.stopped and reason != "interrupted":
             self.finish_reason, self.stop = "stop", self._scanner.stop
         else:
             self.finish_reason = reason

@@ -111,12 +111,16 @@ class Backend(Protocol):
     def prefill(self, prompts: Sequence[Prompt], progress: PrefillProgress | None = None) -> Rows:
         """Run the prompts through the model, in chunks, and make one row for each sampler.
 
-        Rows stand in the order of the prompts and, within one, of its samplers.
+        Rows stand in the order of the prompts and, within one, of its samplers. What a prompt has
+        in common with earlier ones may be reused: the results are those of a fresh run.
 
         Raises:
             UsageError: a prompt is empty or longer than ``n_positions``.
             ModelTooLargeError: the KV cache does not fit into memory.
         """
+
+    def forget(self) -> None:
+        """Give back what is kept of earlier prompts: the next ones are run through afresh."""
 
     def score(self, ids: Sequence[int]) -> list[float]:
         """Natural log-probabilities of ``ids[1:]``, each given all ids before it, in float32.

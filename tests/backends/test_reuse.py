@@ -118,6 +118,13 @@ def test_a_batch_of_prompts_neither_takes_nor_replaces_what_is_kept() -> None:
     assert reused(backend, [*LONG, 4]) == len(LONG)
 
 
+def test_what_was_forgotten_is_not_reused() -> None:
+    backend = wide_backend()
+    backend.prefill([prompt(LONG, STEPS)])
+    backend.forget()
+    assert reused(backend, LONG) == 0
+
+
 def test_a_prefill_that_was_interrupted_is_reused_as_far_as_it_came(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
