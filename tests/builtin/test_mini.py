@@ -12,9 +12,9 @@ from bigcode_cli.bench.quality import bits_per_byte, infill
 from bigcode_cli.engine.session import Session
 from bigcode_cli.hub.export import export
 from bigcode_cli.hub.resolve import resolve
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.gpt_bigcode import GPTBigCodeForCausalLM
 from bigcode_cli.records import (
     Completion,
     GenerateRequest,
