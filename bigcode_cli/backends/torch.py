@@ -12,9 +12,9 @@ from bigcode_cli.backends.torch_rows import TorchRows
 from bigcode_cli.engine.protocol import BackendInfo, PrefillProgress, Prompt
 from bigcode_cli.errors import ModelTooLargeError, UsageError
 from bigcode_cli.model.cache import KVCache
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.tensor_index import read_tensor_index
 from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
 

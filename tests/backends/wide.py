@@ -6,8 +6,8 @@ import torch
 
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler
-from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import SamplingOptions
 
 VOCAB = 97
