@@ -42,4 +42,4 @@ def _draw_sequence_labels(plan: Plan, draw: Draw, count: int) -> Tensor:
     # Far from what a model gives, so that a difference keeps its digits.
     labels = draw.reals(shape, 2.0)
     labels += 6.0 * labels.sign()
-    return labels[:, 0] if count == 1 and draw.random() < 0.5 else labels
+    return labels[:, 0] if count == 1 and draw.random() < 0.75 else labels
