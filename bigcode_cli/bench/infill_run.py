@@ -76,14 +76,12 @@ class Latency:
 
     Attributes:
         first_token_s: ``None`` where no token came.
-        reused_tokens: of the prompt, what the cache held from the task before.
     """
 
     task: str
     group: str
     first_token_s: float | None
     whole_s: float
-    reused_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +239,7 @@ def _time(
         for task in spaced([task for task in tasks if task.group == group], TIMED_TASKS)
     ]
     label = f"timing: {variant.name}"
-    # The first of its length costs more; turned around, it leaves nothing in the cache to reuse.
-    _time_one(session, replace(some[0], prefix=some[0].suffix, suffix=some[0].prefix), variant)
+    _time_one(session, some[0], variant)  # a first time costs more
     taken = []
     for done, task in enumerate(some, start=1):
         taken.append(_time_one(session, task, variant))
@@ -251,7 +248,8 @@ def _time(
 
 
 def _time_one(session: Session, task: InfillTask, variant: Variant) -> Latency | None:
-    """How long a task takes; ``None`` where it fails."""
+    """How long a task takes whose prompt is all new; ``None`` where it fails."""
+    session.backend.forget()
     began = perf_counter()
     for event in session.infill([request_for(task, variant.request)]):
         if isinstance(event, Infilled):
@@ -260,6 +258,5 @@ def _time_one(session: Session, task: InfillTask, variant: Variant) -> Latency |
                 group=task.group,
                 first_token_s=event.timing.first_token_s,
                 whole_s=perf_counter() - began,
-                reused_tokens=event.timing.reused_tokens,
             )
     return None

@@ -36,7 +36,6 @@ def way(
             group=group,
             first_token_s=0.1 * (n + 1),
             whole_s=0.2 * (n + 1),
-            reused_tokens=0,
         )
         for n in range(10)
     ]
