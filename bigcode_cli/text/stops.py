@@ -4,6 +4,7 @@ The result depends on the text alone, not on how tokens cut it: text that may ye
 belong to a stop is held back until that is known.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,31 +14,41 @@ TAB_WIDTH = 8
 """Python's: a tab leads to the next multiple of eight."""
 
 
-class StopScanner:
-    r"""Passes one output through up to its first stop.
+class Rule(Protocol):
+    """Finds an end in other ways than by a string; places count from the output's first character.
+
+    Attributes:
+        found: where the output ends.
+        pending: where it may end, as the next text decides.
+    """
+
+    found: int | None
+    pending: int | None
+
+    def feed(self, text: str) -> None:
+        """Look at more of the output."""
+
+    def finish(self) -> None:
+        """The output has ended by itself: decide what is pending."""
+
+
+class Scanner:
+    """Passes one output through up to its first stop.
 
     The stop that begins earliest wins; of stops that begin together, the longest string.
 
-    ``line``: the output ends before its first ``\n`` or ``\r\n``; those it begins with are
-    part of it, for a prompt may end where a line does.
-
-    ``block``: the output ends before the first line that is not blank and indented less than its
-    block. The block's indentation is that of its first line: the line that the output begins,
-    where the prompt left that line blank, and the next line that is not blank otherwise; where
-    that is indented less than the prompt's last line, the output ends before it.
-
     Args:
-        options: the stops.
-        prompt: the text that the output continues.
+        texts: stop strings.
+        rule: what else may end the output.
+
+    Attributes:
+        stopped: nothing more will come.
+        stop: the stop string that ended the output, if one did.
     """
 
-    def __init__(self, options: StopOptions, prompt: str = "") -> None:
-        self._texts = options.texts
-        self._rule: _Rule | None = None
-        if options.at == "line":
-            self._rule = _LineEnd()
-        elif options.at == "block":
-            self._rule = _BlockEnd(prompt)
+    def __init__(self, texts: Sequence[str], rule: Rule | None) -> None:
+        self._texts = tuple(texts)
+        self._rule = rule
         self._held = ""
         self._offset = 0
         self.stopped = False
@@ -60,6 +71,8 @@ class StopScanner:
         """The text held back at the output's end, up to a stop if one is complete in it."""
         if self.stopped:
             return ""
+        if self._rule is not None and self._rule.found is None:
+            self._rule.finish()
         match = self._first_match()
         return self._release(len(self._held)) if match is None else self._end(match)
 
@@ -94,6 +107,31 @@ class StopScanner:
         return safe
 
 
+class StopScanner(Scanner):
+    r"""Passes a completion through up to its first stop.
+
+    ``line``: the output ends before its first ``\n`` or ``\r\n``; those it begins with are
+    part of it, for a prompt may end where a line does.
+
+    ``block``: the output ends before the first line that is not blank and indented less than its
+    block. The block's indentation is that of its first line: the line that the output begins,
+    where the prompt left that line blank, and the next line that is not blank otherwise; where
+    that is indented less than the prompt's last line, the output ends before it.
+
+    Args:
+        options: the stops.
+        prompt: the text that the output continues.
+    """
+
+    def __init__(self, options: StopOptions, prompt: str = "") -> None:
+        rule: Rule | None = None
+        if options.at == "line":
+            rule = _LineEnd()
+        elif options.at == "block":
+            rule = _BlockEnd(prompt)
+        super().__init__(options.texts, rule)
+
+
 @dataclass(frozen=True, slots=True)
 class _Stop:
     """A stop's place in the held text, ordered by which one wins; ``None`` is a line or block."""
@@ -111,21 +149,6 @@ def _overlap(text: str, stop: str) -> int:
         if text.endswith(stop[:length]):
             return length
     return 0
-
-
-class _Rule(Protocol):
-    """Finds an end by its own rule; places count from the output's first character.
-
-    Attributes:
-        found: where the output ends.
-        pending: where it may end, as the next text decides.
-    """
-
-    found: int | None
-    pending: int | None
-
-    def feed(self, text: str) -> None:
-        """Look at more of the output."""
 
 
 class _LineEnd:
@@ -152,6 +175,9 @@ class _LineEnd:
                 self._return = place if char == "\r" else None
         self._length += len(text)
         self.pending = self._return if self._begun else None
+
+    def finish(self) -> None:
+        """What is pending is no end."""
 
 
 class _BlockEnd:
@@ -189,6 +215,9 @@ class _BlockEnd:
                     self._block_known, self._least = True, self._width
         self._length += len(text)
         self.pending = self._line_start if self._indenting and self._width < self._least else None
+
+    def finish(self) -> None:
+        """What is pending is no end."""
 
     def _indent(self, char: str) -> None:
         if char == "\t":
