@@ -28,6 +28,7 @@ COMMANDS = {
     "generate": "Complete a prompt, and print the completion as it is decoded.",
     "infill": "Fill a hole in a text, and print what belongs there.",
     "bench": "Measure how well a model fills in, on a benchmark or on your own files.",
+    "repl": "Write code at a prompt where the model completes it live.",
     "models": "List, pull, show, verify, export and remove models.",
     "config": "Show the settings in force and where each comes from.",
     "train": "Train models of your own.",
