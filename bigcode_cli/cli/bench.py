@@ -4,29 +4,25 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bigcode_cli.cli.answers import to_json
+from bigcode_cli.cli.bench_flags import HOLES, TaskFlags, WayFlags
 from bigcode_cli.cli.help import OUTPUT
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.output import Answer, open_answer
 from bigcode_cli.cli.params import SAMPLES_TEMPERATURE, ModelFlags, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter, print_error
 from bigcode_cli.errors import InputError, UsageError
-from bigcode_cli.records import InfillOrder, InfillRequest, Reporter, SamplingOptions, Span
+from bigcode_cli.records import InfillRequest, Reporter
 
 if TYPE_CHECKING:
     from bigcode_cli.bench.infill_run import Measured
     from bigcode_cli.bench.infill_tasks import InfillTask
     from bigcode_cli.engine.session import Session
-
-TASKS, INFILLING = "Tasks", "Infilling"
-HOLES = 200
-"""Cut from folders where no number is asked for."""
 
 EXAMPLES = """\b
 Examples:
@@ -46,161 +42,6 @@ a clock; where Linux grants no namespaces for that, it is refused.
 """
 
 app = typer.Typer(add_completion=False)
-
-SpanName = Literal["auto", "line", "block"]
-OrderName = Literal["auto", "psm", "spm"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskFlags:
-    """What is to be filled."""
-
-    infill: Annotated[
-        Path | None,
-        typer.Option(
-            "--infill",
-            metavar="FILE",
-            help="Fill the tasks of FILE, in HumanEval-Infilling's format (.jsonl, .jsonl.gz).",
-            rich_help_panel=TASKS,
-        ),
-    ] = None
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="N",
-            min=1,
-            help="N tasks of FILE, at even distances.",
-            show_default="all",
-            rich_help_panel=TASKS,
-        ),
-    ] = None
-    execute: Annotated[
-        bool,
-        typer.Option(
-            "--execute",
-            help="Run each filled program of FILE with its test, shut in, for pass@1.",
-            rich_help_panel=TASKS,
-        ),
-    ] = False
-    infill_repo: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--infill-repo",
-            metavar="DIR",
-            help="Fill holes cut from the text files in DIR, those that git knows or would. "
-            "Repeatable.",
-            rich_help_panel=TASKS,
-        ),
-    ] = None
-    tasks: Annotated[
-        int | None,
-        typer.Option(
-            "--tasks",
-            metavar="N",
-            min=1,
-            help="Holes to cut.",
-            show_default=str(HOLES),
-            rich_help_panel=TASKS,
-        ),
-    ] = None
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--kind",
-            metavar="line,block,rest,span",
-            help="What a hole takes: a line, 2 to 8 lines, the rest of a line, a part of a line.",
-            show_default="all in turn",
-            rich_help_panel=TASKS,
-        ),
-    ] = None
-    glob: Annotated[
-        str | None,
-        typer.Option(
-            "--glob",
-            metavar="PATTERN",
-            help="Cut from files with such names alone.",
-            rich_help_panel=TASKS,
-        ),
-    ] = None
-    seed: Annotated[
-        int,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            min=0,
-            help="Of the holes, and of candidates.",
-            rich_help_panel=TASKS,
-        ),
-    ] = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WayFlags:
-    """How it is filled."""
-
-    span: Annotated[
-        SpanName,
-        typer.Option(
-            "--span",
-            metavar="auto|line|block",
-            help="Where a middle ends; auto: line where the suffix continues one, else block.",
-            rich_help_panel=INFILLING,
-        ),
-    ] = "auto"
-    order: Annotated[
-        OrderName,
-        typer.Option(
-            "--order",
-            metavar="auto|psm|spm",
-            help="Of the prompt: prefix or suffix first.",
-            rich_help_panel=INFILLING,
-        ),
-    ] = "auto"
-    candidates: Annotated[
-        int,
-        typer.Option(
-            "--candidates",
-            metavar="N",
-            min=1,
-            help="Middles drawn for each hole, of which the best counts.",
-            rich_help_panel=INFILLING,
-        ),
-    ] = 1
-    max_new_tokens: Annotated[
-        int,
-        typer.Option(
-            "--max-new-tokens",
-            "--max-tokens",
-            metavar="N",
-            help="Tokens of a middle at most.",
-            rich_help_panel=INFILLING,
-        ),
-    ] = 128
-    ablate: Annotated[
-        bool,
-        typer.Option(
-            "--ablate",
-            help="Fill all again without stopping by the span, without cutting overlap, with 4 "
-            "candidates, in the other order; compare each.",
-            rich_help_panel=INFILLING,
-        ),
-    ] = False
-
-    def request(self, seed: int) -> InfillRequest:
-        """What is asked for each task."""
-        span: Span | None = None if self.span == "auto" else self.span
-        order: InfillOrder | None = None if self.order == "auto" else self.order
-        temperature = SAMPLES_TEMPERATURE if self.candidates > 1 else 0.0
-        return InfillRequest(
-            prefix="",
-            suffix="",
-            span=span,
-            order=order,
-            candidates=self.candidates,
-            max_new_tokens=self.max_new_tokens,
-            sampling=SamplingOptions(temperature=temperature, seed=seed),
-        )
 
 
 @app.command(epilog=EXAMPLES)
@@ -243,7 +84,7 @@ def bench(
         if own.execute:
             _check_sandbox()
         session = open_session(model, report)
-        measured = _measure(session, tasks, base, report, ablate=way.ablate, execute=own.execute)
+        measured = _measure(session, tasks, base, report, ablate=own.ablate, execute=own.execute)
         report.clear()
         content = _content(session, model, tasks, measured, own.seed)
         _show(content, answer, as_json=speech.json or format_ == "json")

@@ -6,12 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from bigcode_cli.cli.help import INPUT, OUTPUT, PROMPT, SAMPLING, STOPPING
-from bigcode_cli.cli.params import Logprobs, Stats
+from bigcode_cli.cli.help import INPUT, OUTPUT, PROMPT
+from bigcode_cli.cli.params import Candidates, Logprobs, Order, SpanOption, Stats
 
-Order = Literal["auto", "psm", "spm"]
 DialectName = Literal["auto", "starcoder", "santacoder"]
-SpanName = Literal["auto", "line", "block"]
 Print = Literal["middle", "file", "diff"]
 
 
@@ -93,15 +91,7 @@ class PromptFlags:
             rich_help_panel=PROMPT,
         ),
     ] = False
-    order: Annotated[
-        Order,
-        typer.Option(
-            "--order",
-            metavar="auto|psm|spm",
-            help="Prefix, suffix, middle or suffix, prefix, middle.",
-            rich_help_panel=PROMPT,
-        ),
-    ] = "auto"
+    order: Order = "auto"
     dialect: Annotated[
         DialectName,
         typer.Option(
@@ -125,24 +115,8 @@ class PromptFlags:
 class FillFlags:
     """How holes are filled, and what is done with that."""
 
-    span: Annotated[
-        SpanName,
-        typer.Option(
-            "--span",
-            metavar="line|block|auto",
-            help="Where the middle ends; auto: a line where the text goes on behind the hole.",
-            rich_help_panel=STOPPING,
-        ),
-    ] = "auto"
-    candidates: Annotated[
-        int,
-        typer.Option(
-            "--candidates",
-            metavar="N",
-            help="Draw N middles and take the best.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 1
+    span: SpanOption = "auto"
+    candidates: Candidates = 1
     print: Annotated[
         Print | None,
         typer.Option(

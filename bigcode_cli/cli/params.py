@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from bigcode_cli.cli.help import INPUT, MODEL, OUTPUT, SAMPLING, STOPPING
+from bigcode_cli.cli.help import INPUT, MODEL, OUTPUT, PROMPT, SAMPLING, STOPPING
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import (
     Attention,
@@ -153,6 +153,33 @@ Logprobs = Annotated[
         metavar="N",
         help="Log-probabilities of each token and the N best (--json).",
         rich_help_panel=OUTPUT,
+    ),
+]
+Order = Annotated[
+    Literal["auto", "psm", "spm"],
+    typer.Option(
+        "--order",
+        metavar="auto|psm|spm",
+        help="Prefix, suffix, middle or suffix, prefix, middle.",
+        rich_help_panel=PROMPT,
+    ),
+]
+SpanOption = Annotated[
+    Literal["auto", "line", "block"],
+    typer.Option(
+        "--span",
+        metavar="line|block|auto",
+        help="Where the middle ends; auto: a line where the text goes on behind the hole.",
+        rich_help_panel=STOPPING,
+    ),
+]
+Candidates = Annotated[
+    int,
+    typer.Option(
+        "--candidates",
+        metavar="N",
+        help="Draw N middles and take the best.",
+        rich_help_panel=SAMPLING,
     ),
 ]
 Encoding = Annotated[
