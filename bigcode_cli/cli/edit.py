@@ -112,8 +112,9 @@ def replace_content(file: Path, old: bytes, new: bytes) -> None:
             same = False
         if not same:
             raise OutputError(f"{file} was changed meanwhile, and is left as it is")
-        check_can_replace(file)
 
+    check()
+    check_can_replace(file)
     replacement = Replacement(file)
     try:
         replacement.stream.write(new)
