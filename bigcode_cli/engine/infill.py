@@ -17,8 +17,8 @@ from bigcode_cli.records import (
     SamplingOptions,
     Span,
 )
-from bigcode_cli.text.fim import Assembly, assemble, find_dialect
-from bigcode_cli.text.middle import MiddleScanner, choose_span
+from bigcode_cli.text.fim import Assembly, Section, assemble, find_dialect
+from bigcode_cli.text.middle import MiddleScanner, Opening, choose_span, open_middle
 from bigcode_cli.text.tokenizer import Tokenizer
 
 ORDER: InfillOrder = "spm"
@@ -35,17 +35,23 @@ class Plan:
     """A hole made ready for a backend.
 
     Attributes:
+        assembly: of the prompt, which it tells whole.
+        opening: how the middle begins.
+        healed: what the first new token repeats of the prefix.
         seed: what the samplers were derived from; ``None`` where nothing is drawn.
     """
 
     prompt: Prompt
     assembly: Assembly
     span: Span
+    is_python: bool
+    opening: Opening
+    healed: str
     seed: int | None
 
 
-def assembly_of(request: InfillRequest, tokenizer: Tokenizer, n_positions: int) -> Assembly:
-    """The request's prompt, cut to what its middle leaves of the context.
+def plan(request: InfillRequest, tokenizer: Tokenizer, n_positions: int) -> Plan:
+    """Assemble the prompt and choose how the middle begins, is drawn, and ends.
 
     The middle's budget is kept free, but no more than half of the context.
 
@@ -54,28 +60,26 @@ def assembly_of(request: InfillRequest, tokenizer: Tokenizer, n_positions: int) 
         UsageError: the dialect asked for is not the model's, or there is no room for any text.
         InputError: a text holds what the tokenizer cannot encode.
     """
-    return assemble(
+    is_python = request.path is None or PurePath(request.path).suffix.lower() in PYTHON
+    span = request.span or choose_span(request.prefix, request.suffix)
+    opening = open_middle(request.prefix, request.suffix, span=span, is_python=is_python)
+    # The model spells an indentation's last blank together with the word behind it.
+    begun, healed = opening.begun[:-1], opening.begun[-1:]
+    begun_ids = tokenizer.encode(begun)
+    assembly = assemble(
         tokenizer,
         find_dialect(tokenizer, request.dialect),
-        request.prefix,
+        opening.prefix,
         request.suffix,
         order=request.order or ORDER,
-        room=n_positions - min(request.max_new_tokens, n_positions // 2),
+        room=n_positions - min(request.max_new_tokens, n_positions // 2) - len(begun_ids),
         path=request.path,
         repo=request.repo,
         context=request.context,
     )
-
-
-def plan(request: InfillRequest, tokenizer: Tokenizer, n_positions: int) -> Plan:
-    """Assemble the prompt and choose where the middle ends and how it is drawn.
-
-    Raises:
-        see ``assembly_of``.
-    """
-    assembly = assembly_of(request, tokenizer, n_positions)
+    if begun:
+        assembly = _begun(assembly, begun, begun_ids)
     seed = told_seed(request.sampling)
-    several = request.candidates > 1
     prompt = Prompt(
         ids=assembly.ids,
         samplers=tuple(
@@ -83,10 +87,22 @@ def plan(request: InfillRequest, tokenizer: Tokenizer, n_positions: int) -> Plan
             for candidate in range(request.candidates)
         ),
         max_new_tokens=min(request.max_new_tokens, n_positions - len(assembly.ids)),
-        logprobs=0 if several and request.logprobs is None else request.logprobs,
+        first_ids=tokenizer.ids_starting_with(healed.encode()) if healed else None,
+        logprobs=0 if request.candidates > 1 and request.logprobs is None else request.logprobs,
     )
-    span = request.span or choose_span(request.prefix, request.suffix)
-    return Plan(prompt, assembly, span, seed)
+    return Plan(prompt, assembly, span, is_python, opening, healed, seed)
+
+
+def _begun(assembly: Assembly, text: str, ids: Sequence[int]) -> Assembly:
+    """The prompt with the middle's beginning behind it."""
+    section = Section("prefix", "", text, len(ids))
+    return replace(
+        assembly,
+        ids=(*assembly.ids, *ids),
+        sections=(*assembly.sections, section),
+        prefix=assembly.prefix + text,
+        prefix_tokens=assembly.prefix_tokens + len(ids),
+    )
 
 
 def _options(request: InfillRequest, candidate: int) -> SamplingOptions:
@@ -102,10 +118,9 @@ def infill_job(
     """Everything that one request needs.
 
     Raises:
-        see ``assembly_of``.
+        see ``plan``.
     """
     planned = plan(request, tokenizer, backend.info.n_positions)
-    is_python = request.path is None or PurePath(request.path).suffix.lower() in PYTHON
     outputs = tuple(
         Output(
             request=position,
@@ -116,10 +131,13 @@ def infill_job(
                 request.suffix,
                 span=planned.span,
                 texts=request.stop_texts,
-                is_python=is_python,
+                is_python=planned.is_python,
                 cut_overlap=request.cut_overlap,
+                lead=planned.opening.lead,
             ),
             budget=planned.prompt.max_new_tokens,
+            healed=planned.healed,
+            lead=planned.opening.lead,
         )
         for sample in range(request.candidates)
     )
@@ -151,9 +169,8 @@ class DueInfill:
         if self.streams or interrupted:
             ranked = [(output, None) for output in self.outputs]
         else:
-            ranked = rank(
-                self.outputs, assembly.prefix, assembly.suffix, self.tokenizer, self.backend
-            )
+            before = assembly.prefix.removesuffix(self.plan.opening.lead) + self.plan.healed
+            ranked = rank(self.outputs, before, assembly.suffix, self.tokenizer, self.backend)
         return Infilled(
             request=self.outputs[0].request,
             id=self.request.id,

@@ -37,6 +37,7 @@ class Output:
         scanner: decides what of the text is shown.
         budget: tokens that may be sampled.
         healed: text at the start of the first token that the prompt holds already.
+        lead: text that the scanner puts in front.
 
     Attributes:
         finish_reason: ``None`` while the output grows.
@@ -54,6 +55,7 @@ class Output:
         scanner: Scanner,
         budget: int,
         healed: str = "",
+        lead: str = "",
     ) -> None:
         self.request = request
         self.sample = sample
@@ -68,7 +70,7 @@ class Output:
         self._scanner = scanner
         self._budget = budget
         self._healed = healed
-        self._scanned = 0
+        self._scanned = len(lead)
         self._scanned_by: list[int] = []
         self._text = ""
         self._taken = 0

@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from bigcode_cli.backends import open_backend
-from bigcode_cli.engine.infill import assembly_of, infill_job
+from bigcode_cli.engine import infill
 from bigcode_cli.engine.jobs import Clock, DueCompletion, Job, run
 from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.prompts import plan
@@ -114,7 +114,7 @@ class Session:
             UsageError: the dialect asked for is not the model's, or there is no room for any text.
             InputError: a text holds what the tokenizer cannot encode.
         """
-        return assembly_of(request, self.tokenizer, self.info.n_positions)
+        return infill.plan(request, self.tokenizer, self.info.n_positions).assembly
 
     def _serve(
         self,
@@ -158,4 +158,4 @@ class Session:
         )
 
     def _middles(self, position: int, request: InfillRequest) -> Job[Infilled]:
-        return infill_job(position, request, self.tokenizer, self.backend, self._name)
+        return infill.infill_job(position, request, self.tokenizer, self.backend, self._name)

@@ -17,6 +17,7 @@ from bigcode_cli.records import (
     Failure,
     GenerateRequest,
     Infilled,
+    InfillOrder,
     InfillRequest,
     SamplingOptions,
 )
@@ -163,6 +164,49 @@ def test_a_span_ends_the_middle(session: Session) -> None:
     line, continued, block = run(session, *requests)
     assert "\n" not in line.candidates[0].text.lstrip("\r\n")
     assert (line.span, continued.span, block.span) == ("line", "line", "block")
+
+
+def test_behind_a_blocks_head_the_middle_begins_with_the_line_end(session: Session) -> None:
+    request = InfillRequest(prefix="def add(self):", suffix="\n", sampling=HOT, logprobs=0)
+    assert session.assemble(request).prefix == "def add(self):\n"
+    events = list(session.infill([request]))
+    chunks = [event.text for event in events if isinstance(event, Chunk)]
+    (done,) = (event for event in events if isinstance(event, Infilled))
+    (middle,) = done.candidates
+    assert middle.logprobs is not None
+    assert "".join(chunks) == middle.text
+    told = session.tokenizer.decode(token.id for token in middle.logprobs)
+    assert ("\n" + told).startswith(middle.text)
+    assert len(middle.text) > 1
+
+
+@pytest.mark.parametrize("order", ["psm", "spm"])
+@pytest.mark.parametrize("indentation", ["    ", "\t\t", " "])
+def test_behind_an_indentation_the_model_goes_on_with_it(
+    session: Session, order: InfillOrder, indentation: str
+) -> None:
+    """It is shown the line from its start, as in training, and begins with the last blank."""
+    request = InfillRequest(
+        prefix=f"def add(self):\n{indentation}",
+        suffix="\n",
+        order=order,
+        sampling=WARM,
+        candidates=8,
+        logprobs=0,
+    )
+    begun, last = indentation[:-1], indentation[-1]
+    shown = session.assemble(request)
+    assert shown.text.endswith("<fim_middle>" * (order == "psm") + begun)
+    assert shown.prefix == f"def add(self):\n{begun}"
+    assert sum(section.tokens for section in shown.sections) == len(shown.ids)
+    ids = [id_ for id_ in shown.ids if id_ not in session.tokenizer.control_ids]
+    assert len(ids) == shown.prefix_tokens + shown.suffix_tokens
+    (done,) = run(session, request)
+    assert done.prompt == session.tokenizer.decode(shown.ids)
+    for middle in done.candidates:
+        assert middle.logprobs is not None
+        told = session.tokenizer.decode(token.id for token in middle.logprobs)
+        assert told.startswith(last + middle.text)
 
 
 def test_a_stop_text_ends_the_middle_and_is_told(session: Session) -> None:

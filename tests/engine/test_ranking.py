@@ -15,7 +15,7 @@ from bigcode_cli.engine.ranking import (
     suffix_scores,
 )
 from bigcode_cli.engine.session import Session
-from bigcode_cli.records import Infilled, InfillRequest, SamplingOptions, TokenLogprob
+from bigcode_cli.records import Infilled, InfillRequest, SamplingOptions, Span, TokenLogprob
 from tests.sessions import random_session
 
 PREFIX = "def add(first, second):\n    return "
@@ -42,14 +42,25 @@ def normalised(logprobs: list[float]) -> float:
     return math.fsum(logprobs) / math.pow(len(logprobs), ALPHA)
 
 
-def test_a_score_is_the_middles_and_the_suffixs_by_brute_force(session: Session) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "span", "healed", "lead"),
+    [
+        (PREFIX, "line", "", ""),
+        ("def add(self):\n        ", "block", " ", ""),
+        ("def add(self):", "block", "", "\n"),
+    ],
+    ids=["within a line", "behind an indentation", "behind a block's head"],
+)
+def test_a_score_is_the_middles_and_the_suffixs_by_brute_force(
+    session: Session, prefix: str, span: Span, healed: str, lead: str
+) -> None:
     sampling = SamplingOptions(temperature=1.0, seed=9)
     request = InfillRequest(
-        prefix=PREFIX,
+        prefix=prefix,
         suffix=SUFFIX,
         candidates=6,
         sampling=sampling,
-        span="line",
+        span=span,
         logprobs=0,
         max_new_tokens=20,
     )
@@ -62,11 +73,12 @@ def test_a_score_is_the_middles_and_the_suffixs_by_brute_force(session: Session)
     for candidate in done.candidates:
         assert candidate.logprobs is not None
         sampled, text, counted = [token.id for token in candidate.logprobs], "", 0
-        while len(text) <= len(candidate.text) and counted < len(sampled):
+        length = len(healed + candidate.text.removeprefix(lead))
+        while len(text) <= length and counted < len(sampled):
             counted += 1
             text = tokenizer.decode(sampled[:counted])
         middle = log_probabilities(session, prompt + sampled[:counted], len(prompt))
-        before = [tokenizer.eos_id, *tokenizer.encode(PREFIX + candidate.text)]
+        before = [tokenizer.eos_id, *tokenizer.encode(prefix + candidate.text)]
         behind = log_probabilities(session, before + after, len(before))
         expected = normalised(middle) + normalised(behind)
         assert candidate.score == pytest.approx(expected, abs=1e-4)
