@@ -11,10 +11,11 @@ import typer
 
 from bigcode_cli.cli.answers import to_json
 from bigcode_cli.cli.bench_flags import HOLES, TaskFlags, WayFlags
+from bigcode_cli.cli.decoding_flags import SAMPLES_TEMPERATURE
 from bigcode_cli.cli.help import OUTPUT
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.output import Answer, open_answer
-from bigcode_cli.cli.params import SAMPLES_TEMPERATURE, ModelFlags, OutputFlags, spread
+from bigcode_cli.cli.params import ModelFlags, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter, print_error
 from bigcode_cli.errors import InputError, UsageError
 from bigcode_cli.records import InfillRequest, Reporter

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bigcode_cli.cli.decoding_flags import SAMPLES_TEMPERATURE, Candidates, Order, SpanOption
 from bigcode_cli.cli.help import STOPPING
-from bigcode_cli.cli.params import SAMPLES_TEMPERATURE, Candidates, Order, SpanOption
 from bigcode_cli.records import InfillOrder, InfillRequest, SamplingOptions, Span
 
 TASKS = "Tasks"

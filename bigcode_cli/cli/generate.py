@@ -19,23 +19,18 @@ from bigcode_cli.cli.answers import (
     stats_lines,
     tell_failure,
 )
+from bigcode_cli.cli.decoding_flags import (
+    SAMPLES_TEMPERATURE,
+    Logprobs,
+    SamplingFlags,
+    Stats,
+    StopFlags,
+)
 from bigcode_cli.cli.help import INPUT, OUTPUT, SAMPLING
 from bigcode_cli.cli.inputs import check_encoding, read_text, usable_records
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.output import open_answer
-from bigcode_cli.cli.params import (
-    SAMPLES_TEMPERATURE,
-    Encoding,
-    InputFile,
-    Logprobs,
-    ModelFlags,
-    OutputFile,
-    OutputFlags,
-    SamplingFlags,
-    Stats,
-    StopFlags,
-    spread,
-)
+from bigcode_cli.cli.params import Encoding, InputFile, ModelFlags, OutputFile, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import Completion, Failure, GenerateRequest

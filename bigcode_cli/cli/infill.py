@@ -10,6 +10,7 @@ import typer
 
 from bigcode_cli.cli.answers import InOrder, follow, stats_lines, tell_failure
 from bigcode_cli.cli.context import read_context, told_name
+from bigcode_cli.cli.decoding_flags import SAMPLES_TEMPERATURE, LimitFlags, SamplingFlags
 from bigcode_cli.cli.drafts import Draft, check_return, read_drafts
 from bigcode_cli.cli.edit import check_can_replace
 from bigcode_cli.cli.explain import explain_lines, stderr_width
@@ -17,16 +18,7 @@ from bigcode_cli.cli.fillings import Filling
 from bigcode_cli.cli.infill_flags import FillFlags, HoleFlags, PromptFlags
 from bigcode_cli.cli.inputs import check_encoding
 from bigcode_cli.cli.loading import open_session
-from bigcode_cli.cli.params import (
-    SAMPLES_TEMPERATURE,
-    Encoding,
-    LimitFlags,
-    ModelFlags,
-    OutputFile,
-    OutputFlags,
-    SamplingFlags,
-    spread,
-)
+from bigcode_cli.cli.params import Encoding, ModelFlags, OutputFile, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter
 from bigcode_cli.cli.views import InPlace, View, open_view
 from bigcode_cli.errors import BigcodeError, UsageError

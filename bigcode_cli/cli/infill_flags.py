@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from bigcode_cli.cli.decoding_flags import Candidates, Logprobs, Order, SpanOption, Stats
 from bigcode_cli.cli.help import INPUT, OUTPUT, PROMPT
-from bigcode_cli.cli.params import Candidates, Logprobs, Order, SpanOption, Stats
 
 DialectName = Literal["auto", "starcoder", "santacoder"]
 Print = Literal["middle", "file", "diff"]

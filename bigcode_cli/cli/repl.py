@@ -6,17 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bigcode_cli.cli.decoding_flags import LimitFlags, SamplingFlags
 from bigcode_cli.cli.inputs import check_encoding
 from bigcode_cli.cli.loading import open_session
-from bigcode_cli.cli.params import (
-    Debug,
-    Encoding,
-    LimitFlags,
-    ModelFlags,
-    Quiet,
-    SamplingFlags,
-    spread,
-)
+from bigcode_cli.cli.params import Debug, Encoding, ModelFlags, Quiet, spread
 from bigcode_cli.cli.render import TerminalReporter, is_terminal, wants_colour
 from bigcode_cli.cli.repl_model import Model, Options
 from bigcode_cli.errors import UsageError

@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 
 import typer
 
-from bigcode_cli.cli.params import ModelFlags, SamplingFlags, StopFlags
+from bigcode_cli.cli.decoding_flags import SamplingFlags, StopFlags
+from bigcode_cli.cli.params import ModelFlags
 from bigcode_cli.errors import UsageError
 
 FILE_NAME = "bigcode.toml"

@@ -3,7 +3,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bigcode_cli.cli.params import ModelFlags, SamplingFlags, StopFlags, spread
+from bigcode_cli.cli.decoding_flags import SamplingFlags, StopFlags
+from bigcode_cli.cli.params import ModelFlags, spread
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import GenerateRequest, LoadOptions, SamplingOptions, StopOptions
 
