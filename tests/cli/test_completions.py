@@ -28,6 +28,7 @@ def test_every_script_has_a_test() -> None:
         ("bigcode generate --max", "--max-new-tokens --max-tokens"),
         ("bigcode generate --stop-at l", "line"),
         ("bigcode generate --dtype b", "bfloat16"),
+        ("bigcode infill --print d", "diff"),
         ("bigcode generate -f some", ""),
     ],
 )
