@@ -20,7 +20,7 @@ class Cut:
 
     Attributes:
         ids: of ``text``.
-        dropped_tokens: of the dropped text, encoded by itself.
+        dropped_tokens: of the whole text less those that are left.
         dropped_lines: lines that lost text.
     """
 
@@ -36,18 +36,27 @@ def split_lines(text: str) -> list[str]:
     return [line + "\n" for line in lines[:-1]] + lines[-1:] * bool(lines[-1])
 
 
-def fit(tokenizer: Tokenizer, text: str, room: int, *, drop: End, whole_lines: bool = False) -> Cut:
+def fit(
+    tokenizer: Tokenizer,
+    text: str,
+    room: int,
+    *,
+    drop: End,
+    ids: list[int] | None = None,
+    whole_lines: bool = False,
+) -> Cut:
     """As much of a text as ``room`` tokens hold: its last lines, or its first.
 
     Args:
         drop: the end that loses lines.
+        ids: of the whole text, where they are known.
         whole_lines: never cut inside a line. Otherwise the line at the cut is, where it is longer
             than ``room`` by itself: no choice of whole lines could show any of it.
 
     Raises:
         InputError: as ``Tokenizer.encode``.
     """
-    ids = tokenizer.encode(text)
+    ids = tokenizer.encode(text) if ids is None else ids
     if len(ids) <= room:
         return Cut(tuple(ids), text)
     lines = split_lines(text)
@@ -60,7 +69,8 @@ def fit(tokenizer: Tokenizer, text: str, room: int, *, drop: End, whole_lines: b
             shown_ids = _inside(tokenizer, "".join(_nearest(lines, kept + 1, drop)), room, drop)
             shown = tokenizer.decode(shown_ids)
     lost = text[: len(text) - len(shown)] if drop == "left" else text[len(shown) :]
-    return Cut(tuple(shown_ids), shown, len(tokenizer.encode(lost)), len(split_lines(lost)))
+    # Where lines are encoded apart, there may be more tokens of them, never a lost line of none.
+    return Cut(tuple(shown_ids), shown, max(1, len(ids) - len(shown_ids)), len(split_lines(lost)))
 
 
 def _nearest(lines: list[str], count: int, drop: End) -> list[str]:

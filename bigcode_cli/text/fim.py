@@ -237,12 +237,13 @@ class _Part:
 
 def _share(tokenizer: Tokenizer, prefix: str, suffix: str, room: int) -> tuple[Cut, Cut]:
     """Prefix and suffix in 3 : 1 of the room; what one leaves, whole lines' rests too, is used."""
-    prefix_length = len(tokenizer.encode(prefix))
-    least = max(0, room // SUFFIX_SHARE, room - prefix_length)
-    right = fit(tokenizer, suffix, least, drop="right")
-    left = fit(tokenizer, prefix, max(0, room - len(right.ids)), drop="left")
+    room = max(0, room)
+    before, after = tokenizer.encode(prefix), tokenizer.encode(suffix)
+    least = max(room // SUFFIX_SHARE, room - len(before))
+    right = fit(tokenizer, suffix, least, drop="right", ids=after)
+    left = fit(tokenizer, prefix, room - len(right.ids), drop="left", ids=before)
     if right.dropped_tokens and room - len(left.ids) > least:
-        right = fit(tokenizer, suffix, room - len(left.ids), drop="right")
+        right = fit(tokenizer, suffix, room - len(left.ids), drop="right", ids=after)
     return left, right
 
 
