@@ -66,7 +66,7 @@ def texts(draw: st.DrawFn) -> tuple[str, str]:
 
 
 class TestOutsideTheHole:
-    @settings(max_examples=400)
+    @settings(max_examples=300)
     @given(texts(), st.integers(0, 80), st.sampled_from(["", "x", "y\n\tz", "\n", "\r\r\nq\r"]))
     def test_nothing_changes_by_a_byte(
         self, case: tuple[str, str], place: int, middle: str
@@ -89,7 +89,7 @@ class TestOutsideTheHole:
         inside = filled[len(before) : len(filled) - len(after)].decode(exact)
         assert inside.replace("\r", "") == middle.replace("\r", "")
 
-    @settings(max_examples=150)
+    @settings(max_examples=100)
     @given(texts(), st.lists(st.integers(0, 80), min_size=1, max_size=4))
     def test_nothing_changes_by_a_byte_around_markers(
         self, case: tuple[str, str], places: list[int]

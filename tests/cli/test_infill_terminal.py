@@ -96,16 +96,13 @@ class TestInterrupt:
         assert [path.name for path in Path().iterdir()] == ["x.txt"]
 
     @pytest.mark.usefixtures("middle")
-    def test_nothing_is_written_or_printed_by_halves(self, model_folder: Path) -> None:
+    def test_json_says_so_and_nothing_is_written_or_printed_by_halves(
+        self, model_folder: Path
+    ) -> None:
         before = Path("x.txt").read_bytes()
-        with self.started(model_folder, "-w", "--print", "diff") as process:
-            assert self.interrupted(process)[0] == b""
-        assert Path("x.txt").read_bytes() == before
-        assert [path.name for path in Path().iterdir()] == ["x.txt"]
-
-    @pytest.mark.usefixtures("middle")
-    def test_json_says_that_it_was_interrupted(self, model_folder: Path) -> None:
-        with self.started(model_folder, "--json", "--print", "file") as process:
+        with self.started(model_folder, "-w", "--json", "--print", "diff") as process:
             done = json.loads(self.interrupted(process)[0])
         assert done["finish_reason"] == "interrupted"
-        assert "file" not in done
+        assert "diff" not in done
+        assert Path("x.txt").read_bytes() == before
+        assert [path.name for path in Path().iterdir()] == ["x.txt"]
