@@ -60,7 +60,8 @@ class Limits:
         cpu_s: seconds of processor time, of each process.
         wall_s: seconds from start to end, all in.
         memory_bytes: address space of each process.
-        processes: and threads, at one time, three that keep watch counted in.
+        processes: and threads, at one time, up to three that keep watch counted in; started by
+            root, those of all programs under way together.
         file_bytes: of each file.
         disk_bytes: of all files.
     """
