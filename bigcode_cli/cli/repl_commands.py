@@ -191,7 +191,7 @@ def _quit(desk: "Desk", _argument: str, _force: bool) -> None:
 
 
 KEYS = (
-    ("Tab", "complete at the cursor; before a line's first character, indent"),
+    ("Tab", "complete at the cursor; before a line's text, indent"),
     ("Right, Tab", "accept what is shown"),
     ("Escape", "dismiss it; typing on does too"),
     ("Shift-Tab", "take a level of indentation back"),

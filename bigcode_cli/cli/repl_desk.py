@@ -287,7 +287,11 @@ class Desk:
         def told(text: str) -> None:
             nonlocal answer
             answer += text
-            self.ghost = question.ghost(answer)
+            if question.is_over(answer):
+                self.dismiss()
+                self.say("the model ends the block here")
+            else:
+                self.ghost = question.ghost(answer)
             self.app.invalidate()
 
         def ended(failure: Exception | None) -> None:

@@ -90,7 +90,7 @@ class CodeFile:
         crlf = "\r\n" in text and text.count("\r\n") == text.count("\n")
         if crlf:
             text = text.replace("\r\n", "\n")
-        ended = text.endswith("\n") if len(text) > 1 else text != "\n"
+        ended = not text or (text.endswith("\n") and text != "\n")
         file = cls(path=path, encoding=encoding, mark=mark, crlf=crlf, ended=ended)
         return file, text.removesuffix("\n") if ended else text
 

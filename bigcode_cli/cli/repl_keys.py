@@ -112,7 +112,8 @@ def _bind_command(keys: KeyBindings, desk: Desk) -> None:
 
     @keys.add(Keys.Any, filter=alone)
     def _(event: KeyPressEvent) -> None:
-        if not desk.slash_was_code(event.data):
+        # The first slash is there already, whatever opened the line.
+        if not desk.slash_was_code(event.data) and event.data != desk.command.text:
             get_by_name("self-insert").call(event)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.params import ModelFlags
 from bigcode_cli.cli.repl_task import Post, Progress, StoppableBackend, Task
-from bigcode_cli.cli.repl_text import harmless, placed
+from bigcode_cli.cli.repl_text import harmless, leaves_block, placed
 from bigcode_cli.records import (
     Completion,
     Failure,
@@ -36,12 +36,21 @@ class Question:
     request: GenerateRequest | InfillRequest
     margin: str
 
+    def is_over(self, answer: str) -> bool:
+        """Whether the model left the block that the cursor is in: nothing goes here then."""
+        return leaves_block(_whole(answer), self.margin)
+
     def ghost(self, answer: str) -> str:
         """What goes at the cursor when the model's text is this; it may still grow."""
-        text = harmless(answer.rstrip("\r"))  # which may become half a line end
+        text = _whole(answer)
         if self.margin:
             text = placed(text, self.margin)
         return text.rstrip() if isinstance(self.request, GenerateRequest) else text
+
+
+def _whole(answer: str) -> str:
+    """The harmless text without a carriage return that may yet be half a line end."""
+    return harmless(answer.rstrip("\r"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

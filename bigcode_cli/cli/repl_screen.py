@@ -1,6 +1,7 @@
 """The screen: the code, a line for a command, a line that tells something, and the toolbar."""
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,9 @@ def run(app: Application[None]) -> None:
         app.run(pre_run=watch, set_exception_handler=False)
     except EOFError:
         return
+    except OSError as error:
+        if error.errno != errno.EIO:  # how Linux tells that a terminal is gone
+            raise
 
 
 def _layout(desk: Desk) -> Layout:
@@ -128,24 +132,26 @@ def _message(desk: Desk) -> StyleAndTextTuples:
 
 def toolbar_text(desk: Desk, width: int) -> StyleAndTextTuples:
     """Which model works where, and what the keys do now, as far as there is room."""
-    info = desk.model.session.info
-    name = one_line(desk.model.name)
     keys = _keys(desk)
-    for state in (
-        f" {name} · {info.device} · {info.dtype}",
-        f" {name} · {info.device}",
-        f" {name}",
-    ):
-        if get_cwidth(state) + _width(keys) <= width:
-            break
-    while len(keys) > 1 and get_cwidth(state) + _width(keys) > width:
+    states = _states(desk)
+    while states[1:] and get_cwidth(states[0]) + _width(keys) > width:
+        states = states[1:]
+    while keys[1:] and get_cwidth(states[0]) + _width(keys) > width:
         keys = keys[:-1]
-    state = _clipped(state, max(0, width - _width(keys)))
+    state = _clipped(states[0], max(0, width - _width(keys)))
     gap = max(0, width - _width(keys) - get_cwidth(state))
     text: StyleAndTextTuples = [("", state + " " * gap)]
     for key, meaning in keys:
         text += [("", "  "), ("class:bottom-toolbar.key", key), ("", f" {meaning}")]
     return text
+
+
+def _states(desk: Desk) -> Sequence[str]:
+    """What is told of the model, the fullest first."""
+    name, info = one_line(desk.model.name), desk.model.session.info
+    if desk.doing:
+        return [f" {name} · {one_line(desk.doing)}…", f" {one_line(desk.doing)}…"]
+    return [f" {name} · {info.device} · {info.dtype}", f" {name} · {info.device}", f" {name}"]
 
 
 def _keys(desk: Desk) -> Sequence[Key]:
@@ -154,7 +160,7 @@ def _keys(desk: Desk) -> Sequence[Key]:
     if desk.app.layout.has_focus(desk.page):
         return [("Enter", "back to the code")]
     if desk.doing:
-        return [("Ctrl-C", "stop"), ("", f"{one_line(desk.doing)}…")]
+        return [("Ctrl-C", "stop")]
     if desk.ghost:
         return [("Tab", "accept"), ("Escape", "dismiss")]
     if desk.code.text:

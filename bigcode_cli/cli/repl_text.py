@@ -27,10 +27,9 @@ def harmless(text: str) -> str:
 def placed(text: str, margin: str) -> str:
     """Lines that begin where a line does, as they go behind a margin that is there already.
 
-    Blank lines before them go. Where they are indented otherwise than the margin, all are moved
-    by the difference.
+    Blank lines before them go. Where they are indented more than the margin, all are moved.
     """
-    text = text[_BLANK_LINES.match(text).end() :]  # type: ignore[union-attr]
+    text = _from_first_line(text)
     own = margin_of(text)
     first, *rest = text[len(own) :].split("\n")
     moved = (
@@ -38,6 +37,19 @@ def placed(text: str, margin: str) -> str:
         for line in rest
     )
     return "\n".join([first, *moved])
+
+
+def leaves_block(text: str, margin: str) -> bool:
+    """Whether the first line that is not blank is indented less than the margin."""
+    text = _from_first_line(text)
+    own = margin_of(text)
+    return text != own and len(own.expandtabs()) < len(margin.expandtabs())
+
+
+def _from_first_line(text: str) -> str:
+    blank = _BLANK_LINES.match(text)
+    assert blank is not None  # it matches nothing, too
+    return text[blank.end() :]
 
 
 def margin_of(line: str) -> str:
