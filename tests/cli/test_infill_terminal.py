@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,7 @@ class TestInterrupt:
     ) -> None:
         before = Path("x.txt").read_bytes()
         with self.started(model_folder, "-w", "--json", "--print", "diff") as process:
+            time.sleep(1)  # nothing tells from outside when the first token is there
             done = json.loads(self.interrupted(process)[0])
         assert done["finish_reason"] == "interrupted"
         assert "diff" not in done
