@@ -61,7 +61,7 @@ def plan(request: InfillRequest, tokenizer: Tokenizer, n_positions: int) -> Plan
         InputError: a text holds what the tokenizer cannot encode.
     """
     is_python = request.path is None or PurePath(request.path).suffix.lower() in PYTHON
-    span = request.span or choose_span(request.prefix, request.suffix)
+    span = request.span or choose_span(request.suffix)
     opening = open_middle(request.prefix, request.suffix, span=span, is_python=is_python)
     # The model spells an indentation's last blank together with the word behind it.
     begun, healed = opening.begun[:-1], opening.begun[-1:]

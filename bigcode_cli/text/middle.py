@@ -23,13 +23,8 @@ _BLOCK_HEADER = re.compile(
 """The last line of what a block of Python must follow."""
 
 
-def choose_span(prefix: str, suffix: str) -> Literal["line", "block"]:
-    """A line where the suffix continues the hole's line, else a block.
-
-    Args:
-        prefix: does not matter.
-    """
-    del prefix
+def choose_span(suffix: str) -> Literal["line", "block"]:
+    """A line where the suffix continues the hole's line, else a block."""
     return "line" if suffix.partition("\n")[0].strip() else "block"
 
 

@@ -136,7 +136,7 @@ def middle_of(
     scanner = MiddleScanner(
         prefix,
         suffix,
-        span=span or choose_span(prefix, suffix),
+        span=span or choose_span(suffix),
         texts=texts,
         is_python=is_python,
         lead=lead,
@@ -146,11 +146,11 @@ def middle_of(
 
 
 def test_a_line_where_the_suffix_continues_the_holes_line_else_a_block() -> None:
-    assert choose_span("foo(", ")\n") == "line"
-    assert choose_span("def f():\n", "    return 1\n") == "line"
-    assert choose_span("x = ", "\nreturn\n") == "block"
-    assert choose_span("x = ", "  \t\r\n)") == "block"
-    assert choose_span("x = ", "") == "block"
+    assert choose_span(")\n") == "line"
+    assert choose_span("    return 1\n") == "line"
+    assert choose_span("\nreturn\n") == "block"
+    assert choose_span("  \t\r\n)") == "block"
+    assert choose_span("") == "block"
 
 
 class TestLine:
