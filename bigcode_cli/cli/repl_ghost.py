@@ -5,7 +5,6 @@ from collections.abc import Callable
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Point
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.formatted_text.utils import fragment_list_to_text
 from prompt_toolkit.layout.containers import WindowRenderInfo
 from prompt_toolkit.layout.controls import BufferControl, UIContent
 from prompt_toolkit.layout.margins import Margin
@@ -48,11 +47,6 @@ class GhostContent(UIContent):
         if row < self._row + len(self._lines):
             return None
         return row - len(self._lines) + 1
-
-    def text(self) -> str:
-        """All that is shown, blanks at the lines' ends aside."""
-        lines = (fragment_list_to_text(self.get_line(row)) for row in range(self.line_count))
-        return "\n".join(line.rstrip(" ") for line in lines)
 
     def _line(self, row: int) -> StyleAndTextTuples:
         if 0 <= row - self._row < len(self._lines):

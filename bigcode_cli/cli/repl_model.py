@@ -34,7 +34,7 @@ class Question:
     """
 
     request: GenerateRequest | InfillRequest
-    margin: str
+    margin: str = ""
 
     def is_over(self, answer: str) -> bool:
         """Whether the model left the block that the cursor is in: nothing goes here then."""
@@ -64,9 +64,10 @@ class Options:
     def question(self, before: str, after: str, name: str | None = None) -> Question:
         """What to ask at a cursor: for a middle where text follows, else for what comes next.
 
-        Tokens join a line end, its indentation and the blank before a word in ways that a cursor
-        behind the indentation cuts through. So the model is asked at the line's beginning: of 60
-        lines it then wrote 13 exactly where it had written 4 before, and 14 for none at the end.
+        Tokens join a line end, its indentation and the blank before a word; a prompt that ends in
+        indentation cuts them where the model never saw them cut, and healing takes back one token
+        alone. So what comes next is asked for at the line's beginning, and its indentation dropped
+        again. For middles a session does the like.
 
         Args:
             name: of the file, which tells its language.
@@ -74,29 +75,28 @@ class Options:
         Raises:
             UsageError: an option makes no sense.
         """
-        line = before[before.rfind("\n") + 1 :]
-        margin = "" if line.strip() else line
-        prefix = before.removesuffix(margin)
-        request: GenerateRequest | InfillRequest
         if after.strip():
-            request = InfillRequest(
-                prefix=prefix,
+            middle = InfillRequest(
+                prefix=before,
                 suffix=after,
                 path=name,
                 max_new_tokens=self.max_new_tokens,
                 sampling=self.sampling,
                 stop_texts=self.stop_texts,
             )
-        else:
-            request = GenerateRequest(
-                prompt=prefix,
-                max_new_tokens=self.max_new_tokens,
-                sampling=self.sampling,
-                stops=StopOptions(texts=self.stop_texts, at="block"),
-                heal=True,
-                truncate=True,
-            )
-        return Question(request, margin)
+            return Question(middle)
+        line = before[before.rfind("\n") + 1 :]
+        margin = "" if line.strip() else line
+        prompt = before.removesuffix(margin)
+        following = GenerateRequest(
+            prompt=prompt,
+            max_new_tokens=self.max_new_tokens,
+            sampling=self.sampling,
+            stops=StopOptions(texts=self.stop_texts, at="block"),
+            heal=True,
+            truncate=True,
+        )
+        return Question(following, margin)
 
 
 @dataclass(slots=True)

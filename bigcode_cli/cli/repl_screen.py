@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -126,8 +127,11 @@ def _layout(desk: Desk) -> Layout:
 def _message(desk: Desk) -> StyleAndTextTuples:
     if desk.message is None:
         return []
-    error = [("class:error", "error: ")] if desk.message.error else []
-    return [*error, ("", desk.message.text)]
+    label = "error: " if desk.message.error else ""
+    width = desk.app.output.get_size().columns
+    lines = textwrap.wrap(label + desk.message.text, max(len(label) + 1, width - 1))
+    text = "\n".join(lines[:MESSAGE_ROWS])
+    return [("class:error", label), ("", text.removeprefix(label.rstrip()).lstrip())]
 
 
 def toolbar_text(desk: Desk, width: int) -> StyleAndTextTuples:

@@ -7,7 +7,7 @@ from queue import Queue
 
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
-from prompt_toolkit.output import DummyOutput
+from prompt_toolkit.output import DummyOutput, Output
 
 from bigcode_cli.cli.params import ModelFlags
 from bigcode_cli.cli.repl_desk import Desk
@@ -58,9 +58,12 @@ class Seat:
 
 
 @contextmanager
-def seat(session: Session, folder: Path, *, debug: bool = False) -> Iterator[Seat]:
-    """Somewhere to sit, without a screen."""
-    with create_pipe_input() as keyboard, create_app_session(keyboard, DummyOutput()):
+def seat(
+    session: Session, folder: Path, *, debug: bool = False, output: Output | None = None
+) -> Iterator[Seat]:
+    """Somewhere to sit, without a screen unless there is an output."""
+    output = output or DummyOutput()
+    with create_pipe_input() as keyboard, create_app_session(keyboard, output):
         one = Seat(keyboard, session, folder, debug=debug)
         yield one
         one.desk.close()

@@ -140,6 +140,15 @@ class TestGhost:
         at.write("x")
         assert at.desk.shown_ghost == ""
 
+    def test_model_that_leaves_the_block_adds_nothing_to_it(self, at: Seat) -> None:
+        before = "if x:\n" + 40 * " "
+        at.write(before)
+        at.desk.tab()
+        at.settle()
+        assert at.desk.message is not None
+        assert at.desk.message.text == "the model ends the block here"
+        assert (at.desk.ghost, at.desk.code.text) == ("", before)
+
     def test_nothing_is_asked_about_nothing(self, at: Seat) -> None:
         at.desk.code.insert_text("  \n ")
         at.desk.tab()
