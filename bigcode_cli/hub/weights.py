@@ -16,8 +16,8 @@ def load_as_stored(folder: ModelFolder, label: str, report: Reporter) -> "GPTBig
     Raises:
         ModelError: as for ``model.checkpoint.load_model``.
     """
-    from bigcode_cli.model.checkpoint import load_model
     from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+    from bigcode_cli.model.checkpoint import load_model
     from bigcode_cli.model.stored import read_stored, widest_dtype
 
     return load_model(

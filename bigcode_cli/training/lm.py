@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from bigcode_cli.errors import InputError, UsageError
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.records import Reporter
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_corpus, train_tokenizer

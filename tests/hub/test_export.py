@@ -8,8 +8,8 @@ import torch
 from bigcode_cli.errors import ModelCorruptError, OutputError
 from bigcode_cli.hub import export as exporting
 from bigcode_cli.hub.export import export
-from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.records import ModelFolder, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from tests.hub.contents import model_files, write_folder

@@ -14,8 +14,8 @@ from bigcode_cli.errors import (
 )
 from bigcode_cli.hub.pull import pull
 from bigcode_cli.hub.verify import Verified, verify
-from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.records import ModelFolder, Silence
 from tests.hub.contents import model_files, write_folder
 from tests.hub.loopback import LoopbackHub, Repo, git_id

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from bigcode_cli.errors import BigcodeError, InputError, UsageError
-from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.records import Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.corpus import Corpus
