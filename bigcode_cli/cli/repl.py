@@ -94,4 +94,6 @@ def _run(
         with patch_stdout():  # warnings of libraries appear above the code, not in its midst
             run(desk.app)
     finally:
-        desk.close()
+        with TerminalReporter(quiet) as report:
+            report.progress("waiting for the model to stop", 0, None, "")
+            desk.close()

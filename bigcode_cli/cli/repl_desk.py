@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
-from prompt_toolkit.lexers import Lexer, PygmentsLexer
+from prompt_toolkit.lexers import Lexer, PygmentsLexer, SimpleLexer
 
 from bigcode_cli.cli import repl_commands
 from bigcode_cli.cli.render import one_line
@@ -17,6 +17,10 @@ from bigcode_cli.cli.repl_model import Model, Options
 from bigcode_cli.cli.repl_task import Task
 from bigcode_cli.cli.repl_text import LEVEL, blanks_to_delete, next_margin, outdented, table
 from bigcode_cli.errors import BigcodeError
+
+MAX_LEXED_LINES = 2000
+"""All code is lexed at every key: 50 microseconds a line."""
+PLAIN = SimpleLexer()
 
 HINT = "# code goes here: Tab completes it, /help tells the rest"
 
@@ -96,7 +100,12 @@ class Desk:
     @file.setter
     def file(self, file: CodeFile | None) -> None:
         self._file = file
-        self.lexer: Lexer = PygmentsLexer.from_filename(file.path.name if file else NEW_NAME)
+        self._lexer = PygmentsLexer.from_filename(file.path.name if file else NEW_NAME)
+
+    @property
+    def lexer(self) -> Lexer:
+        """What highlights the code; nothing does where it is so long that keys would wait."""
+        return self._lexer if self.code.document.line_count <= MAX_LEXED_LINES else PLAIN
 
     @property
     def shown_ghost(self) -> str:

@@ -49,7 +49,8 @@ class History(FileHistory):
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
-            super().store_string(string)
+            # What was typed and is no text, a lone surrogate, is kept as a question mark.
+            super().store_string(string.encode("utf-8", "replace").decode("utf-8"))
         except OSError as error:
             self._failed("kept", error)
 

@@ -16,7 +16,7 @@ from typing import Self
 
 from prompt_toolkit.utils import get_cwidth
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 """For slow machines; nothing waits longer than it must."""
 
 SEQUENCE = re.compile(r"\x1b(?:\[([?]?)([0-9;]*)( ?[@-~])|\][^\x07]*\x07)")

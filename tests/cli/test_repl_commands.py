@@ -9,6 +9,7 @@ from prompt_toolkit.document import Document
 
 from bigcode_cli.cli import repl_commands
 from bigcode_cli.cli.repl_commands import COMMANDS, KEYS, SETTINGS, CommandCompleter
+from bigcode_cli.cli.repl_desk import MAX_LEXED_LINES, PLAIN
 from bigcode_cli.engine.session import Session
 from bigcode_cli.errors import BigcodeError
 from tests.cli.desks import Seat, seat
@@ -127,6 +128,12 @@ class TestFiles:
         assert at.desk.lexer is not python
         order(at, "/save x.nonsense")
         assert type(at.desk.lexer) is not type(python)
+
+    def test_long_code_is_not_highlighted_at_every_key(self, at: Seat) -> None:
+        at.write("x\n" * (MAX_LEXED_LINES - 1))
+        assert at.desk.lexer is not PLAIN
+        at.write("x\n" * MAX_LEXED_LINES)
+        assert at.desk.lexer is PLAIN
 
     def test_clear_begins_anew_and_keeps_the_code(self, at: Seat) -> None:
         at.write("x = 1")

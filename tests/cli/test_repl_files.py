@@ -24,6 +24,12 @@ def test_history_keeps_entries_of_many_lines_to_the_user_alone(tmp_path: Path) -
     assert told == []
 
 
+def test_history_keeps_what_was_typed_and_is_no_text(tmp_path: Path) -> None:
+    history = History(tmp_path / "history", lambda _: None)
+    history.store_string("a\udc80b")
+    assert list(history.load_history_strings()) == ["a?b"]
+
+
 def test_history_that_cannot_be_kept_is_told_once_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "bigcode").write_text("a file where the folder should be")
     told: list[str] = []

@@ -67,3 +67,14 @@ def test_slash_begins_a_command_where_it_can_be_none_of_the_code(
 
 def test_ctrl_d_leaves_only_where_no_code_is(at: Seat) -> None:
     assert at.type("a" + CTRL_D + BACKSPACE + CTRL_D + "never read") == "|"
+
+
+def test_bug_behind_a_key_ends_the_program_with_its_error(
+    at: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(at.desk, "tab", fail)
+    with pytest.raises(ZeroDivisionError, match="oops"):
+        at.type("a\t")
