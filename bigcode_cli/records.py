@@ -352,7 +352,7 @@ class Infilled:
 
     Attributes:
         request: the position of its request among those handed in.
-        candidates: best first.
+        candidates: best first; nothing but blanks is worse than anything else.
         prompt: the assembled prompt, control tokens spelled out.
         prefix_tokens: of the prefix, as many as the model was shown.
         prefix_dropped: tokens of the prefix that did not fit.

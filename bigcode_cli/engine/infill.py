@@ -162,15 +162,21 @@ class DueInfill:
         return len(self.outputs) == 1
 
     def answer(self, clock: Clock, *, interrupted: bool) -> Infilled:
-        """Several middles in the order of their scores; of their drawing, if interrupted."""
+        """Several middles in the order of their ranks; of their drawing, if interrupted."""
         assembly = self.plan.assembly
         timing = clock.timing(self.outputs)
         ranked: Sequence[tuple[Output, float | None]]
         if self.streams or interrupted:
             ranked = [(output, None) for output in self.outputs]
         else:
-            before = assembly.prefix.removesuffix(self.plan.opening.lead) + self.plan.healed
-            ranked = rank(self.outputs, before, assembly.suffix, self.tokenizer, self.backend)
+            ranked = rank(
+                self.outputs,
+                assembly.prefix.removesuffix(self.plan.opening.lead) + self.plan.healed,
+                assembly.suffix,
+                self.tokenizer,
+                self.backend,
+                line_end=self._line_end(),
+            )
         return Infilled(
             request=self.outputs[0].request,
             id=self.request.id,
@@ -188,6 +194,13 @@ class DueInfill:
             timing=timing,
             seed=self.plan.seed,
         )
+
+    def _line_end(self) -> str:
+        """What a line in front of a whole line leaves to whoever puts it there."""
+        prefix, suffix = self.request.prefix, self.request.suffix
+        starts_line = not prefix or prefix.endswith("\n")
+        is_line = self.plan.span == "line" and bool(suffix.partition("\n")[0].strip())
+        return "\n" if starts_line and is_line else ""
 
     def _candidate(self, output: Output, score: float | None) -> Candidate:
         assert output.finish_reason is not None

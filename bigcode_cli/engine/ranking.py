@@ -31,25 +31,36 @@ PREFIX_TOKENS = 256
 
 
 def rank(
-    outputs: Sequence[Output], prefix: str, suffix: str, tokenizer: Tokenizer, backend: Backend
+    outputs: Sequence[Output],
+    prefix: str,
+    suffix: str,
+    tokenizer: Tokenizer,
+    backend: Backend,
+    *,
+    line_end: str = "",
 ) -> list[tuple[Output, float]]:
     """The outputs with their scores, best first; of those with the same text, the best one.
+
+    Middles of nothing but blanks stand behind all others: the suffix goes well with many a prefix,
+    but whoever asks has something missing.
 
     Args:
         outputs: ended, with the log-probability of each token; among equals, the first is best.
         prefix, suffix: the texts around the hole, as the model was shown them.
+        line_end: what is still to come between a middle and the suffix.
     """
     best: dict[str, Output] = {}
     for output in outputs:
         known = best.get(output.text)
         if known is None or middle_score(output) > middle_score(known):
             best[output.text] = output
-    fits = suffix_scores(list(best), prefix, suffix, tokenizer, backend)
+    middles = [text + line_end for text in best]
+    fits = suffix_scores(middles, prefix, suffix, tokenizer, backend)
     scored = [
         (output, middle_score(output) + fit)
         for output, fit in zip(best.values(), fits, strict=True)
     ]
-    return sorted(scored, key=lambda pair: -pair[1])
+    return sorted(scored, key=lambda pair: (not pair[0].text.strip(), -pair[1]))
 
 
 def middle_score(output: Output) -> float:

@@ -1,6 +1,7 @@
 """Holes in, middles out: the session on a small random model."""
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -232,10 +233,10 @@ def test_candidates_are_distinct_best_first_and_the_greedy_one_is_among_them(
         (done,) = events
         assert isinstance(done, Infilled)
         texts = [candidate.text for candidate in done.candidates]
-        scores = [candidate.score for candidate in done.candidates]
         assert len(set(texts)) == len(texts) <= 6
-        assert None not in scores
-        assert scores == sorted(scores, key=lambda score: -(score or 0))
+        assert all(candidate.score is not None for candidate in done.candidates)
+        ranks = [(not c.text.strip(), -(c.score or 0)) for c in done.candidates]
+        assert ranks == sorted(ranks)
         assert all(candidate.logprobs is None for candidate in done.candidates)
         (greedy,) = run(session, hole(rank))
         assert greedy.candidates[0].text in texts
@@ -361,6 +362,22 @@ def test_an_interrupt_of_the_ranking_hands_over_whole_middles(
         next(under_way)
 
 
+def test_what_was_answered_is_not_answered_again_at_an_interrupt(session: Session) -> None:
+    requests = [
+        hole(0, sampling=HOT, candidates=3, max_new_tokens=2, span="eos"),
+        hole(1, sampling=WARM, max_new_tokens=60, span="eos"),
+    ]
+    under_way = session.infill(requests)
+    seen: list[object] = []
+    while not isinstance(next_event := next(under_way), Infilled):
+        seen.append(next_event)
+    assert next_event.request == 0
+    seen.append(under_way.throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        seen += iter(lambda: next(under_way), None)
+    assert [event.request for event in seen if isinstance(event, Infilled)] == [1]
+
+
 def test_what_was_typed_at_the_hole_alone_is_fed_again(session: Session) -> None:
     prefix, suffix = HOLES[3]
     (first,) = run(session, InfillRequest(prefix=prefix, suffix=suffix))
@@ -381,6 +398,16 @@ def test_times_and_rates_are_told(session: Session) -> None:
     assert timing.first_token_s > 0
     assert timing.prefill_tokens_per_s is not None
     assert timing.prefill_tokens_per_s > 0
+
+
+def test_the_rate_is_of_what_was_run_through_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = random_session(n_positions=CONTEXT)
+    monkeypatch.setattr("bigcode_cli.engine.jobs.perf_counter", itertools.count().__next__)
+    for _ in range(2):
+        (done,) = run(session, hole(3))
+        fed = done.prompt_tokens - done.timing.reused_tokens
+        assert done.timing.prefill_tokens_per_s == fed
+    assert fed == 1
 
 
 def test_generating_reuses_what_infilling_left_and_is_not_misled() -> None:

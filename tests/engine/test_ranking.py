@@ -43,21 +43,22 @@ def normalised(logprobs: list[float]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "span", "healed", "lead"),
+    ("prefix", "suffix", "span", "healed", "lead", "line_end"),
     [
-        (PREFIX, "line", "", ""),
-        ("def add(self):\n        ", "block", " ", ""),
-        ("def add(self):", "block", "", "\n"),
+        (PREFIX, SUFFIX, "line", "", "", ""),
+        ("def add(self):\n        ", SUFFIX, "block", " ", "", ""),
+        ("def add(self):", SUFFIX, "block", "", "\n", ""),
+        ("x = 1\n", SUFFIX.lstrip(), "line", "", "", "\n"),
     ],
-    ids=["within a line", "behind an indentation", "behind a block's head"],
+    ids=["within a line", "behind an indentation", "behind a block's head", "before a line"],
 )
 def test_a_score_is_the_middles_and_the_suffixs_by_brute_force(
-    session: Session, prefix: str, span: Span, healed: str, lead: str
+    session: Session, prefix: str, suffix: str, span: Span, healed: str, lead: str, line_end: str
 ) -> None:
     sampling = SamplingOptions(temperature=1.0, seed=9)
     request = InfillRequest(
         prefix=prefix,
-        suffix=SUFFIX,
+        suffix=suffix,
         candidates=6,
         sampling=sampling,
         span=span,
@@ -68,7 +69,7 @@ def test_a_score_is_the_middles_and_the_suffixs_by_brute_force(
     assert isinstance(done, Infilled)
     tokenizer = session.tokenizer
     prompt = list(session.assemble(request).ids)
-    after = tokenizer.encode(SUFFIX)[:SUFFIX_TOKENS]
+    after = tokenizer.encode(suffix)[:SUFFIX_TOKENS]
     assert len({candidate.finish_reason for candidate in done.candidates}) > 1
     for candidate in done.candidates:
         assert candidate.logprobs is not None
@@ -78,7 +79,7 @@ def test_a_score_is_the_middles_and_the_suffixs_by_brute_force(
             counted += 1
             text = tokenizer.decode(sampled[:counted])
         middle = log_probabilities(session, prompt + sampled[:counted], len(prompt))
-        before = [tokenizer.eos_id, *tokenizer.encode(prefix + candidate.text)]
+        before = [tokenizer.eos_id, *tokenizer.encode(prefix + candidate.text + line_end)]
         behind = log_probabilities(session, before + after, len(before))
         expected = normalised(middle) + normalised(behind)
         assert candidate.score == pytest.approx(expected, abs=1e-4)
@@ -116,7 +117,8 @@ class Told:
     def __init__(self, text: str, *logprobs: float) -> None:
         self.text = text
         self.tokens_of_text = len(logprobs)
-        self.logprobs = [TokenLogprob(0, "", value) for value in logprobs]
+        behind = (-50.0, -70.0)
+        self.logprobs = [TokenLogprob(0, "", value) for value in (*logprobs, *behind)]
 
 
 def test_of_equal_texts_the_better_one_stays_and_of_equals_the_first(session: Session) -> None:
@@ -124,6 +126,14 @@ def test_of_equal_texts_the_better_one_stays_and_of_equals_the_first(session: Se
     outputs = [cast("Output", Told(text, *logprobs)) for text, *logprobs in told]
     ranked = rank(outputs, PREFIX, "", session.tokenizer, session.backend)
     assert [(outputs.index(output), score) for output, score in ranked] == [(2, -1.0), (1, -1.0)]
+
+
+def test_blanks_stand_behind_whatever_else_there_is(session: Session) -> None:
+    told = (("", -0.1), (" \n", -0.1), ("x", -9.0), ("y", -8.0))
+    outputs = [cast("Output", Told(text, *logprobs)) for text, *logprobs in told]
+    ranked = rank(outputs, PREFIX, SUFFIX, session.tokenizer, session.backend)
+    assert {output.text for output, _ in ranked[:2]} == {"x", "y"}
+    assert ranked[2][1] >= ranked[3][1] > ranked[0][1]
 
 
 def test_a_middle_that_leads_into_the_suffix_beats_one_that_is_likelier_by_itself() -> None:
