@@ -39,7 +39,7 @@ def fresh(backend: TorchBackend) -> TorchBackend:
     return TorchBackend(backend._model, backend.info)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.data())
 def test_edited_prompts_give_what_a_fresh_prefill_gives(
     model: TorchBackend, data: st.DataObject
