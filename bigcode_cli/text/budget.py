@@ -66,8 +66,10 @@ def fit(
     if not whole_lines and kept < len(lines):
         edge = lines[-kept - 1] if drop == "left" else lines[kept]
         if len(tokenizer.encode(edge)) > room:
-            shown_ids = _inside(tokenizer, "".join(_nearest(lines, kept + 1, drop)), room, drop)
-            shown = tokenizer.decode(shown_ids)
+            inside = _inside(tokenizer, "".join(_nearest(lines, kept + 1, drop)), room, drop)
+            # Tokens reach over line ends: whole lines by themselves may take fewer.
+            if len(tokenizer.decode(inside)) > len(shown):
+                shown, shown_ids = tokenizer.decode(inside), inside
     lost = text[: len(text) - len(shown)] if drop == "left" else text[len(shown) :]
     # Where lines are encoded apart, there may be more tokens of them, never a lost line of none.
     return Cut(tuple(shown_ids), shown, max(1, len(ids) - len(shown_ids)), len(split_lines(lost)))

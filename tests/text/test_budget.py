@@ -1,6 +1,6 @@
 """Cuts against a twin that tries every one."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bigcode_cli.text.budget import End, fit, split_lines
@@ -28,6 +28,7 @@ def test_the_most_whole_lines_that_fit_are_kept(text: str, room: int, drop: End)
     assert (cut.dropped_tokens > 0) == (cut.text != text)
 
 
+@example("\n\naa", 1, "right")
 @settings(max_examples=500)
 @given(texts, st.integers(0, 40), ends)
 def test_a_line_is_cut_only_if_it_is_longer_than_the_room(text: str, room: int, drop: End) -> None:
