@@ -22,6 +22,7 @@ class BackendInfo:
         name: ``torch``, ``native`` …
         dtype: of the activations; ``weights`` names how the weights are stored.
         n_positions: the longest sequence.
+        batch_tokens: tokens, padding counted in, that a pass over several sequences does best with.
         vocab_size: ids that may be sampled: ``0 … vocab_size - 1``.
         weight_bytes: what the weights occupy.
     """
@@ -31,6 +32,7 @@ class BackendInfo:
     dtype: str
     weights: str
     n_positions: int
+    batch_tokens: int
     vocab_size: int
     weight_bytes: int
 
@@ -78,6 +80,34 @@ class Token:
     top: tuple[tuple[int, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Token ids that are run through the model at once.
+
+    Attributes:
+        counted: ``ids[counted:]`` are what the pass is for; those before are their context.
+    """
+
+    ids: tuple[int, ...]
+    counted: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassageScores:
+    """How likely the model found the ids of a passage that count, in their order.
+
+    Attributes:
+        logprobs: natural log-probabilities, computed in float32.
+        ranks: how many ids the model found more probable, and 1; of equals the lower id is more
+            probable. Empty unless asked for.
+        entropies: of the distributions over the ids, in nats. Empty unless asked for.
+    """
+
+    logprobs: list[float]
+    ranks: list[int]
+    entropies: list[float]
+
+
 class Rows(Protocol):
     """Sequences that are decoded side by side, each in its own part of the KV cache.
 
@@ -122,17 +152,23 @@ class Backend(Protocol):
     def forget(self) -> None:
         """Give back what is kept of earlier prompts: the next ones are run through afresh."""
 
-    def score(self, ids: Sequence[int]) -> list[float]:
-        """Natural log-probabilities of ``ids[1:]``, each given all ids before it, in float32.
+    def score(self, passages: Sequence[Passage], *, detail: bool = False) -> list[PassageScores]:
+        """Log-probabilities of the ids that count, each given all ids before it in its passage.
+
+        The passages go through the model side by side, in one pass; each gets what it would get
+        alone.
+
+        Args:
+            detail: tell ranks and entropies too.
 
         Raises:
-            UsageError: ``ids`` is empty or longer than ``n_positions``.
+            UsageError: a passage is longer than ``n_positions``.
         """
 
     def score_tails(
         self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int
     ) -> list[list[float]]:
-        """What ``score`` gives for the last ``count`` ids of each tail behind ``ids``.
+        """The log-probabilities of the last ``count`` ids of each tail behind ``ids``.
 
         The common ``ids`` are run through the model once.
 
