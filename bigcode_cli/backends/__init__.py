@@ -3,7 +3,7 @@
 Importing this package costs nothing: what a backend needs is imported when it is opened.
 """
 
-from bigcode_cli.engine.protocol import Backend
+from bigcode_cli.engine.protocol import Backend, Classifier
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
 
@@ -20,8 +20,27 @@ def open_backend(
         ModelError: the weights are missing, corrupt, of another architecture or too large.
         UsageError: the device, kernel or backend asked for is not here.
     """
-    if options.backend == "native":
-        raise UsageError("there is no native backend in this version", "use --backend torch")
+    _refuse_native(options)
     from bigcode_cli.backends.torch import TorchBackend
 
     return TorchBackend.open(folder, options, vocab_size=vocab_size, report=report)
+
+
+def open_classifier(
+    folder: ModelFolder, options: LoadOptions, *, report: Reporter
+) -> Classifier:
+    """Load the weights of a model with a sequence or a token head.
+
+    Raises:
+        ModelError: as ``open_backend``, or the model has no such head.
+        UsageError: as ``open_backend``.
+    """
+    _refuse_native(options)
+    from bigcode_cli.backends.torch_classifier import TorchClassifier
+
+    return TorchClassifier.open(folder, options, report=report)
+
+
+def _refuse_native(options: LoadOptions) -> None:
+    if options.backend == "native":
+        raise UsageError("there is no native backend in this version", "use --backend torch")

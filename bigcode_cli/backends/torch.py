@@ -1,15 +1,23 @@
 """The PyTorch backend: the reference model on any device."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from bigcode_cli.backends.devices import choose_device, choose_dtype, free_bytes
+from bigcode_cli.backends.likelihood import likelihoods
 from bigcode_cli.backends.memory import gigabytes, require_memory
 from bigcode_cli.backends.reuse import KeptRow
 from bigcode_cli.backends.torch_rows import TorchRows
-from bigcode_cli.engine.protocol import BackendInfo, PrefillProgress, Prompt
+from bigcode_cli.engine.protocol import (
+    BackendInfo,
+    Passage,
+    PassageScores,
+    PrefillProgress,
+    Prompt,
+)
 from bigcode_cli.errors import ModelTooLargeError, UsageError
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
@@ -24,8 +32,8 @@ PREFILL_CHUNK = 512
 ATTENTION = {"flash": "flash_attention_2"}
 """Kernels that the command line and the model call by different names."""
 
-SCORE_CHUNK = 256
-"""Positions whose logits are in memory at once while scoring."""
+BATCH_TOKENS = {"cpu": 2048, "cuda": 2**15, "mps": 2**13}
+"""Tokens that keep a device busy; a CPU is with one long row."""
 
 
 class TorchBackend:
@@ -78,6 +86,7 @@ class TorchBackend:
             dtype=_name(dtype),
             weights=weights,
             n_positions=config.n_positions,
+            batch_tokens=BATCH_TOKENS[device.type],
             vocab_size=min(vocab_size, model.config.vocab_size),
             weight_bytes=needed,
         )
@@ -120,12 +129,37 @@ class TorchBackend:
         self._kept = None
 
     @torch.inference_mode()
-    def score(self, ids: Sequence[int]) -> list[float]:
-        """See ``engine.protocol.Backend.score``."""
-        self._check(len(ids))
-        row = torch.tensor(ids, device=self._device)
-        states = self._model.transformer(row[None], use_cache=False).last_hidden_state[0]
-        return self._log_probabilities(states[:-1], row[1:])
+    def score(self, passages: Sequence[Passage], *, detail: bool = False) -> list[PassageScores]:
+        """See ``engine.protocol.Backend.score``.
+
+        Raises:
+            ModelTooLargeError: there is no memory even for one passage.
+        """
+        try:
+            return self._score(passages, detail=detail)
+        except torch.OutOfMemoryError as error:
+            if len(passages) == 1:
+                raise ModelTooLargeError(
+                    "no memory to run a passage through the model", "use a smaller --context"
+                ) from error
+        half = len(passages) // 2
+        return [
+            *self.score(passages[:half], detail=detail),
+            *self.score(passages[half:], detail=detail),
+        ]
+
+    def _score(self, passages: Sequence[Passage], *, detail: bool) -> list[PassageScores]:
+        """Rows padded on the right, where causal attention does not look."""
+        counts = [len(passage.ids) - passage.counted for passage in passages]
+        counted = [slice(passage.counted, len(passage.ids)) for passage in passages]
+        for passage in passages:
+            self._check(len(passage.ids))
+        padded = _padded([passage.ids for passage in passages]).to(self._device)
+        states = self._model.transformer(padded, use_cache=False).last_hidden_state
+        targets = torch.cat([padded[row, places] for row, places in enumerate(counted)])
+        before = torch.cat([states[row, p.start - 1 : p.stop - 1] for row, p in enumerate(counted)])
+        scores = self._likelihoods(before, targets, detail=detail)
+        return _by_passage(scores, counts)
 
     @torch.inference_mode()
     def score_tails(
@@ -140,21 +174,19 @@ class TorchBackend:
         output = self._model.transformer(padded, past_key_values=cache, use_cache=True)
         states = torch.cat([last[:, None], output.last_hidden_state], dim=1)
         scored = [slice(len(tail) - count, len(tail)) for tail in tails]
-        scores = self._log_probabilities(
+        scores = self._likelihoods(
             torch.cat([states[row, places] for row, places in enumerate(scored)]),
             torch.cat([padded[row, places] for row, places in enumerate(scored)]),
         )
-        return [scores[start : start + count] for start in range(0, len(scores), count)]
+        return [one.logprobs for one in _by_passage(scores, [count] * len(tails))]
 
-    def _log_probabilities(self, states: Tensor, targets: Tensor) -> list[float]:
-        """Of each target, read from the state before it: ``(time, n_embd)`` and ``(time,)``."""
-        scores: list[float] = []
-        for start in range(0, states.shape[0], SCORE_CHUNK):
-            some = slice(start, start + SCORE_CHUNK)
-            logits = self._model.lm_head(states[some]).float()
-            chosen = logits.gather(-1, targets[some, None])[:, 0]
-            scores += (chosen - logits.logsumexp(-1)).tolist()
-        return scores
+    def _likelihoods(
+        self, states: Tensor, targets: Tensor, *, detail: bool = False
+    ) -> PassageScores:
+        vocab_size = self._model.config.vocab_size
+        return likelihoods(
+            self._model.lm_head, states, targets, vocab_size=vocab_size, detail=detail
+        )
 
     def _check(self, length: int) -> None:
         if not 0 < length <= self.info.n_positions:
@@ -224,6 +256,16 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
     for row, ids in enumerate(rows):
         padded[row, : len(ids)] = torch.tensor(ids)
     return padded
+
+
+def _by_passage(scores: PassageScores, counts: Sequence[int]) -> list[PassageScores]:
+    """Scores of passages that were joined, taken apart."""
+    ends = list(accumulate(counts))
+    parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    return [
+        PassageScores(scores.logprobs[part], scores.ranks[part], scores.entropies[part])
+        for part in parts
+    ]
 
 
 def _name(dtype: torch.dtype) -> str:

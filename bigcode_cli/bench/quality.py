@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bigcode_cli.bench.infill_tasks import InfillTask
-from bigcode_cli.engine.scoring import score
+from bigcode_cli.engine.scoring import log_probabilities
 from bigcode_cli.engine.session import Session
 from bigcode_cli.records import (
     Completion,
@@ -54,7 +54,7 @@ def bits_per_byte(
 
     Args:
         context: longest window, the ``<|endoftext|>`` counted in.
-        stride: see ``engine.scoring.windows``.
+        stride: see ``engine.windows.windows``.
         first_tokens: how much of each text counts; ``None`` is all of it.
     """
     tokenizer = session.tokenizer
@@ -63,9 +63,11 @@ def bits_per_byte(
         ids = tokenizer.encode(text)[:first_tokens]
         if not ids:
             continue
-        scores = score(session.backend, [tokenizer.eos_id, *ids], context=context, stride=stride)
+        scores = log_probabilities(
+            session.backend, [tokenizer.eos_id, *ids], context=context, stride=stride
+        )
         nll -= math.fsum(scores)
-        n_bytes += sum(len(tokenizer.token_bytes(id_)) for id_ in ids)
+        n_bytes += sum(tokenizer.byte_lengths[id_] for id_ in ids)
         files += 1
     return BitsPerByte(nll, n_bytes, files)
 

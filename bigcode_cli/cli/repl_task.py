@@ -3,7 +3,16 @@
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
 
-from bigcode_cli.engine.protocol import Backend, BackendInfo, PrefillProgress, Prompt, Rows, Token
+from bigcode_cli.engine.protocol import (
+    Backend,
+    BackendInfo,
+    Passage,
+    PassageScores,
+    PrefillProgress,
+    Prompt,
+    Rows,
+    Token,
+)
 
 Post = Callable[[Callable[[], None]], None]
 """Has something called on the screen's thread."""
@@ -107,9 +116,9 @@ class StoppableBackend:
         """See ``Backend``."""
         self._backend.forget()
 
-    def score(self, ids: Sequence[int]) -> list[float]:
+    def score(self, passages: Sequence[Passage], *, detail: bool = False) -> list[PassageScores]:
         """See ``Backend``."""
-        return self._backend.score(ids)
+        return self._backend.score(passages, detail=detail)
 
     def score_tails(
         self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int

@@ -6,9 +6,12 @@ requests are unknown to it, and tensors are unknown to its callers.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bigcode_cli.records import SamplingOptions
+
+HeadKind = Literal["sequence", "token"]
+Activation = Literal["softmax", "sigmoid", "none"]
 
 PrefillProgress = Callable[[int, int], None]
 """Called with (tokens done, tokens in all) after each chunk of a long prompt."""
@@ -179,4 +182,76 @@ class Backend(Protocol):
         Raises:
             UsageError: ``ids`` and the longest tail exceed ``n_positions``.
             ModelTooLargeError: the KV cache does not fit into memory.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierInfo:
+    """What a loaded classifier is and can take.
+
+    Attributes:
+        name: ``torch``, ``native`` …
+        dtype: of the activations; ``weights`` names how the weights are stored.
+        kind: it labels whole sequences, or each token.
+        labels: in the order of their ids.
+        activation: what makes scores of logits: ``softmax`` where one label is right, ``sigmoid``
+            where any number may be, ``none`` where the logits are the values that are wanted.
+        n_positions: the longest sequence.
+        batch_tokens: tokens, padding counted in, that a pass over several sequences does best with.
+        vocab_size: rows of the embedding: ids are ``0 … vocab_size - 1``.
+        weight_bytes: what the weights occupy.
+    """
+
+    name: str
+    device: str
+    dtype: str
+    weights: str
+    kind: HeadKind
+    labels: tuple[str, ...]
+    activation: Activation
+    n_positions: int
+    batch_tokens: int
+    vocab_size: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassageLabels:
+    """What the model takes the ids of a passage that count for, in their order.
+
+    Attributes:
+        labels: ids of the most probable labels; of equals the lowest.
+        probabilities: of those labels, computed in float32.
+    """
+
+    labels: list[int]
+    probabilities: list[float]
+
+
+class Classifier(Protocol):
+    """One loaded model with a head that classifies.
+
+    The passages of a call go through the model side by side, in one pass; each gets what it would
+    get alone.
+    """
+
+    @property
+    def info(self) -> ClassifierInfo:
+        """What it is and can take."""
+
+    def logits(self, passages: Sequence[Passage]) -> list[list[float]]:
+        """Of a sequence head: the logits of each passage, read at its last id.
+
+        Raises:
+            UsageError: a passage is empty or longer than ``n_positions``, or the head is of the
+                other kind.
+            ModelCorruptError: an id has no row in the model, or logits are not numbers.
+            ModelTooLargeError: there is no memory for the pass.
+        """
+
+    def labels(self, passages: Sequence[Passage]) -> list[PassageLabels]:
+        """Of a token head: the label of each id that counts.
+
+        Raises:
+            as ``logits``.
         """

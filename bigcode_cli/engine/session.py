@@ -1,6 +1,6 @@
 """A loaded model and its tokenizer: the one file that joins text and a backend."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from time import perf_counter
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from bigcode_cli.engine.jobs import Clock, DueCompletion, Job, run
 from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.prompts import plan
 from bigcode_cli.engine.protocol import Backend, BackendInfo
+from bigcode_cli.engine.scoring import Scorer
 from bigcode_cli.errors import BigcodeError
 from bigcode_cli.records import (
     Chunk,
@@ -21,6 +22,10 @@ from bigcode_cli.records import (
     LoadOptions,
     ModelFolder,
     Reporter,
+    Scored,
+    ScoredTokens,
+    ScoreOptions,
+    ScoreRequest,
     Silence,
 )
 from bigcode_cli.text.fim import Assembly
@@ -105,6 +110,32 @@ class Session:
                 in ``generate``; several candidates of them are not ranked then.
         """
         return self._serve(requests, self._middles, report or Silence())
+
+    def score(
+        self,
+        requests: Iterable[ScoreRequest],
+        options: ScoreOptions | None = None,
+        *,
+        report: Reporter | None = None,
+        total_bytes: int | None = None,
+    ) -> Generator[ScoredTokens | Scored | Failure]:
+        """The likelihood of texts, in their order, several windows side by side.
+
+        Requests are taken, and their texts read, as far ahead as a few batches need; no more is
+        held of a text, however long it is.
+
+        Args:
+            total_bytes: of all texts, where it is known, for the progress that is told.
+
+        Yields:
+            where the options ask for tokens, ``ScoredTokens`` as they are done; then one
+            ``Scored`` for each request, or one ``Failure``.
+
+        Raises:
+            UsageError: the options do not fit the model.
+        """
+        scorer = Scorer(self._name, self.tokenizer, self.backend, options or ScoreOptions())
+        return scorer.run(requests, report or Silence(), total_bytes)
 
     def assemble(self, request: InfillRequest) -> Assembly:
         """The prompt that ``infill`` would show the model.

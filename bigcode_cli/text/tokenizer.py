@@ -12,7 +12,9 @@ The ``tokenizers`` library is imported when the first tokenizer is loaded.
 """
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +33,12 @@ FILE_NAME = "tokenizer.json"
 END_OF_TEXT = "<|endoftext|>"
 MAX_FILE_BYTES = 64 * 2**20
 """Far above any tokenizer of the family (StarCoder: 2 MB)."""
+
+CHUNK_CHARACTERS = 2**17
+PIECE_CHARACTERS = 2**14
+"""Of a text that is encoded piece by piece: what is held, and what one core is given."""
+
+_BEFORE_BLANK = re.compile(r"[!-~](?=[ \t\r\n])")
 
 JsonObject = dict[str, Any]
 
@@ -59,9 +67,15 @@ class Tokenizer:
     """
 
     def __init__(
-        self, library: "tokenizers.Tokenizer", spellings: list[str], control: dict[str, int]
+        self,
+        library: "tokenizers.Tokenizer",
+        spellings: list[str],
+        control: dict[str, int],
+        *,
+        cuts: bool,
     ) -> None:
         self._library = library
+        self._cuts = cuts
         # Bytes as characters of the byte alphabet: a list of these is half the size of one of
         # bytes, and joined it decodes in one go.
         self._spellings = spellings
@@ -119,7 +133,7 @@ class Tokenizer:
             library.token_to_id(text) != id_ for text, id_ in control.items()
         ):
             raise ModelCorruptError(f"{FILE_NAME}: an added token's id does not follow the others")
-        return cls(library, spellings, control)
+        return cls(library, spellings, control, cuts=_cuts_before_blanks(document))
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; a control token's spelling in it is text like any other.
@@ -130,6 +144,40 @@ class Tokenizer:
                 Unicode has not assigned); the library would drop that byte.
             ModelUnsupportedError: the vocabulary's own merges spell a control token.
         """
+        return self._encode([text])
+
+    def encode_pieces(self, pieces: Iterable[str]) -> Iterator[list[int]]:
+        """The ids of a text that comes in pieces: joined, they equal ``encode`` of the whole.
+
+        Some ``CHUNK_CHARACTERS`` are held at a time, where the tokenizer is of a kind that can be
+        cut, as all of the family are; else the whole text.
+
+        Raises:
+            InputError, ModelUnsupportedError: as ``encode``.
+        """
+        held = ""
+        for piece in pieces:
+            held += piece
+            if self._cuts and len(held) >= CHUNK_CHARACTERS:
+                *whole, held = _cut(held)
+                yield self._encode(whole)
+        yield self._encode([held])
+
+    def _encode(self, texts: Sequence[str]) -> list[int]:
+        """The ids of texts that are encoded by themselves, side by side on several cores."""
+        for text in texts:
+            self._check(text)
+        ids = [
+            id_
+            for encoded in self._library.encode_batch_fast(texts, add_special_tokens=False)
+            for id_ in encoded.ids
+        ]
+        if not self.control_ids.isdisjoint(ids):
+            raise ModelUnsupportedError(f"{FILE_NAME}: plain text encodes to a control token")
+        return ids
+
+    def _check(self, text: str) -> None:
+        """Raise ``InputError`` where the library would raise another or drop a byte."""
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -140,10 +188,6 @@ class Tokenizer:
         if len(data.translate(None, self._unspelled)) < len(data):
             strange = next(char for char in text if set(char.encode()) & set(self._unspelled))
             raise InputError(f"the tokenizer has no token for the character U+{ord(strange):04X}")
-        ids = self._library.encode(text, add_special_tokens=False).ids
-        if not self.control_ids.isdisjoint(ids):
-            raise ModelUnsupportedError(f"{FILE_NAME}: plain text encodes to a control token")
-        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The bytes of all ids joined, as UTF-8 with U+FFFD; control tokens are spelled out.
@@ -160,6 +204,11 @@ class Tokenizer:
             ValueError: the id is no token.
         """
         return _to_bytes(self._spelling(id_))
+
+    @cached_property
+    def byte_lengths(self) -> list[int]:
+        """How many bytes each id stands for."""
+        return [len(self.token_bytes(id_)) for id_ in range(self.vocab_size)]
 
     def token_id(self, text: str) -> int | None:
         """The control token of this spelling, or else the plain token that stands for ``text``."""
@@ -181,6 +230,25 @@ class Tokenizer:
         if not 0 <= id_ < self.vocab_size:
             raise ValueError(f"no token has the id {id_}; the vocabulary has {self.vocab_size}")
         return self._spellings[id_]
+
+
+def _cuts_before_blanks(document: JsonObject) -> bool:
+    r"""Whether a text can be cut before any blank behind a printable ASCII character.
+
+    True of GPT-2's pattern, alone or behind single digits: a blank begins a new part there, and no
+    part depends on what stands before it. So the parts, and with them the tokens, are the same.
+    """
+    *before, last = _pre_tokenizers(document.get("pre_tokenizer"))
+    return last.get("use_regex", True) and all(step.get("type") == "Digits" for step in before)
+
+
+def _cut(text: str) -> list[str]:
+    """A text in pieces of at least ``PIECE_CHARACTERS`` that are encoded apart, and the rest."""
+    pieces, start = [], 0
+    while place := _BEFORE_BLANK.search(text, start + PIECE_CHARACTERS):
+        pieces.append(text[start : place.end()])
+        start = place.end()
+    return [*pieces, text[start:]]
 
 
 def _to_bytes(spelling: str) -> bytes:
