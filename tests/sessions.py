@@ -42,6 +42,7 @@ def random_session(*, n_positions: int = 128, seed: int = 0) -> Session:
         dtype="float32",
         weights="float32",
         n_positions=n_positions,
+        batch_tokens=2048,
         vocab_size=tokenizer.vocab_size,
         weight_bytes=0,
     )

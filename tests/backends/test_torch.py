@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
+from bigcode_cli.backends import likelihood
 from bigcode_cli.backends import torch as backend_module
 from bigcode_cli.backends.torch import TorchBackend
-from bigcode_cli.engine.protocol import Token
+from bigcode_cli.engine.protocol import Passage, PassageScores, Token
 from bigcode_cli.errors import ModelCorruptError, ModelTooLargeError, UsageError
 from bigcode_cli.records import SamplingOptions
 from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_backend
@@ -120,14 +122,73 @@ def test_logprobs_are_those_of_the_unfiltered_model() -> None:
         grown.append(token.id)
 
 
-@pytest.mark.parametrize("length", [2, 57, 200])
-def test_scores_equal_log_softmax_of_one_pass(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend_module, "SCORE_CHUNK", 16)
+def log_softmax(backend: TorchBackend, ids: Sequence[int]) -> Tensor:
+    """``(time - 1, vocab)``: over each id but the first, in one pass."""
+    return backend._model(torch.tensor([ids])).logits.detach()[0, :-1].log_softmax(-1)
+
+
+def drawn(length: int) -> tuple[int, ...]:
+    return tuple(torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize(("length", "counted"), [(2, 1), (57, 1), (57, 56), (200, 83)])
+def test_scores_equal_log_softmax_of_one_pass(
+    length: int, counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(likelihood.LOGITS_BYTES, "cpu", 4 * VOCAB * 16)
+    backend, ids = wide_backend(), [int(id_) for id_ in drawn(length)]
+    log_p = log_softmax(backend, ids)[counted - 1 :]
+    [scores] = backend.score([Passage(tuple(ids), counted)], detail=True)
+    chosen = log_p[range(length - counted), ids[counted:]]
+    assert scores.logprobs == pytest.approx(chosen.tolist(), abs=1e-5)
+    assert scores.entropies == pytest.approx((-(log_p.exp() * log_p).sum(-1)).tolist(), abs=1e-5)
+    order = log_p.sort(dim=-1, descending=True, stable=True).indices.tolist()
+    assert scores.ranks == [
+        row.index(id_) + 1 for row, id_ in zip(order, ids[counted:], strict=True)
+    ]
+
+
+def test_equals_rank_by_their_id() -> None:
     backend = wide_backend()
-    ids = torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(1))
-    expected = backend._model(ids[None]).logits.detach()[0, :-1].log_softmax(-1)
-    expected = expected.gather(-1, ids[1:, None])[:, 0]
-    assert backend.score(ids.tolist()) == pytest.approx(expected.tolist(), abs=1e-5)
+    with torch.no_grad():
+        backend._model.lm_head.weight.zero_()
+    [scores] = backend.score([Passage((3, 0, 5, 1), 1)], detail=True)
+    assert scores.ranks == [1, 6, 2]
+
+
+def test_passages_side_by_side_score_as_they_do_alone() -> None:
+    backend = wide_backend()
+    passages = [
+        Passage(tuple(int(id_) for id_ in drawn(length)), counted)
+        for length, counted in [(5, 1), (90, 44), (2, 1), (33, 32)]
+    ]
+    for detail in (False, True):
+        together = backend.score(passages, detail=detail)
+        for passage, scores in zip(passages, together, strict=True):
+            [alone] = backend.score([passage], detail=detail)
+            assert scores.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+            assert scores.entropies == pytest.approx(alone.entropies, abs=1e-5)
+            assert scores.ranks == alone.ranks
+            assert bool(scores.ranks) is detail
+
+
+def test_passages_that_do_not_fit_together_are_run_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = wide_backend()
+    passages = [Passage(tuple(range(count)), 1) for count in (4, 9, 7)]
+    expected = [scores.logprobs for scores in backend.score(passages)]
+    real, room = backend._score, 1
+
+    def cramped(some: Sequence[Passage], *, detail: bool) -> list[PassageScores]:
+        if len(some) > room:
+            raise torch.OutOfMemoryError
+        return real(some, detail=detail)
+
+    monkeypatch.setattr(backend, "_score", cramped)
+    for one, logprobs in zip(backend.score(passages), expected, strict=True):
+        assert one.logprobs == pytest.approx(logprobs, abs=1e-5)
+    room = 0
+    with pytest.raises(ModelTooLargeError, match="no memory"):
+        backend.score(passages)
 
 
 def test_prefill_tells_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +228,9 @@ def test_scores_of_tails_equal_those_of_the_whole(multi_query: bool, count: int)
     for ids in ([8], list(range(60))):
         tails = [[1, 2, 3, 4], list(range(50, 70)), [9] * 7]
         for tail, scores in zip(tails, backend.score_tails(ids, tails, count), strict=True):
-            assert scores == pytest.approx(backend.score([*ids, *tail])[-count:], abs=1e-4)
+            assert scores == pytest.approx(
+                backend.score([Passage((*ids, *tail), 1)])[0].logprobs[-count:], abs=1e-4
+            )
 
 
 def test_tails_beyond_the_context_are_refused() -> None:

@@ -42,6 +42,7 @@ def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> Tor
         dtype="float32",
         weights="float32",
         n_positions=config.n_positions,
+        batch_tokens=2048,
         vocab_size=sampled_vocab,
         weight_bytes=0,
     )

@@ -7,7 +7,7 @@ from queue import Queue
 import pytest
 
 from bigcode_cli.cli.repl_task import Progress, StoppableBackend, Task
-from bigcode_cli.engine.protocol import Prompt, Sampler
+from bigcode_cli.engine.protocol import Passage, Prompt, Sampler
 from bigcode_cli.engine.session import Session
 from bigcode_cli.records import SamplingOptions
 
@@ -136,7 +136,8 @@ class TestStoppable:
         rows.keep([1])
         expected.keep([1])
         assert (len(rows), rows.step()) == (1, expected.step())
-        assert backend.score(IDS) == session.backend.score(IDS)
+        passages = [Passage(tuple(IDS), 1)]
+        assert backend.score(passages, detail=True) == session.backend.score(passages, detail=True)
         tails = [[1, 2], [3, 4]]
         assert backend.score_tails(IDS, tails, 1) == session.backend.score_tails(IDS, tails, 1)
         backend.forget()

@@ -1,48 +1,386 @@
-"""Windows against their law, spelled out by brute force."""
+"""Scores against one token at a time, and every way in which they could be wrong."""
 
-from collections.abc import Sequence
-from typing import cast
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigcode_cli.backends import torch as backend_module
 from bigcode_cli.engine import scoring
-from bigcode_cli.engine.protocol import Backend
-from bigcode_cli.errors import UsageError
+from bigcode_cli.engine.protocol import Passage, PassageScores
+from bigcode_cli.engine.scoring import Scorer, log_probabilities
+from bigcode_cli.engine.session import Session
+from bigcode_cli.errors import InputError, ModelCorruptError, UsageError
+from bigcode_cli.records import (
+    Failure,
+    Scored,
+    ScoredTokens,
+    ScoreOptions,
+    ScoreRequest,
+    TokenScore,
+)
+from tests.engine.scoring_cases import OPTIONS, TEXTS, Expected, Told, by_brute_force, score
+from tests.sessions import random_session
 
 
-@given(st.integers(0, 200), st.integers(2, 40), st.data())
-def test_every_id_but_the_first_is_scored_once_with_the_left_context_promised(
-    length: int, context: int, data: st.DataObject
+@pytest.fixture(scope="module")
+def session() -> Session:
+    torch.set_num_threads(1)
+    return random_session()
+
+
+@pytest.fixture(scope="module")
+def expected(session: Session) -> list[list[Expected]]:
+    return [[by_brute_force(session, text, options) for text in TEXTS] for options in OPTIONS]
+
+
+def faults(told: Sequence[Told], expected: Sequence[Expected]) -> list[str]:
+    """Where what was told is not what brute force found."""
+    found = []
+    for one, wanted in zip(told, expected, strict=True):
+        logprobs = [logprob for logprob in wanted.logprobs if logprob is not None]
+        sizes = [len(token.data) for token in one.tokens if token.logprob is not None]
+        checks = {
+            "ids": [token.id for token in one.tokens] == wanted.ids,
+            "logprobs": same([token.logprob for token in one.tokens], wanted.logprobs),
+            "tokens": one.scored.tokens == len(wanted.ids),
+            "scored": one.scored.scored_tokens == len(logprobs),
+            "nll": one.scored.nll_sum == pytest.approx(-math.fsum(logprobs), rel=1e-5, abs=1e-6),
+            "bytes": one.scored.n_bytes == sum(sizes),
+        }
+        found += [name for name, holds in checks.items() if not holds]
+    return found
+
+
+def same(got: Sequence[float | None], wanted: Sequence[float | None]) -> bool:
+    return len(got) == len(wanted) and all(
+        (one is None) is (other is None) and (one is None or one == pytest.approx(other, abs=2e-4))
+        for one, other in zip(got, wanted, strict=True)
+    )
+
+
+@pytest.mark.parametrize("place", range(len(OPTIONS)))
+def test_scores_equal_brute_force(
+    session: Session, expected: list[list[Expected]], place: int
 ) -> None:
+    assert faults(score(session, TEXTS, OPTIONS[place]), expected[place]) == []
+
+
+@pytest.mark.parametrize("options", OPTIONS[:4])
+def test_texts_score_side_by_side_as_they_do_alone(session: Session, options: ScoreOptions) -> None:
+    for text, together in zip(TEXTS, score(session, TEXTS, options), strict=True):
+        [alone] = score(session, [text], options)
+        assert together.scored.nll_sum == pytest.approx(alone.scored.nll_sum, rel=1e-6)
+        assert together.scored.n_bytes == alone.scored.n_bytes
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text(max_size=60), max_size=6), st.integers(2, 20), st.booleans(), st.data())
+def test_any_texts_score_as_brute_force_says(
+    texts: list[str], context: int, bos: bool, data: st.DataObject
+) -> None:
+    session = random_session()
     stride = data.draw(st.integers(1, context - 1))
-    left_context: dict[int, int] = {}
-    for window in scoring.windows(length, context, stride):
-        assert 0 <= window.start < window.stop <= length
-        assert window.stop - window.start <= context
-        for position in range(window.scored, window.stop):
-            assert position not in left_context
-            left_context[position] = position - window.start
-    assert sorted(left_context) == list(range(1, length))
-    for position, left in left_context.items():
-        assert left >= min(position, context - stride)
+    options = ScoreOptions(context=context, stride=stride, bos=bos, tokens=True)
+    wanted = [by_brute_force(session, text, options) for text in texts]
+    assert faults(score(session, texts, options), wanted) == []
 
 
-class Echo:
-    """A backend whose scores tell which left context each was given: -(id + 1000 * start)."""
+def test_the_tokens_are_the_text_with_places_ranks_and_entropies(session: Session) -> None:
+    for text, one in zip(TEXTS, score(session, TEXTS, OPTIONS[2]), strict=True):
+        assert b"".join(token.data for token in one.tokens) == text.encode()
+        for token in one.tokens:
+            assert token.rank is not None
+            assert token.entropy is not None
+            assert token.bits == pytest.approx(-(token.logprob or 0) / math.log(2))
+            assert 1 <= token.rank <= session.info.vocab_size
+            assert 0 <= token.entropy <= math.log(session.info.vocab_size) + 1e-5
+        lines = [token.line for token in one.tokens]
+        assert lines == sorted(lines)
+        assert lines[-1] == text[: -1 if text.endswith("\n") else None].count("\n") + 1
 
-    def score(self, ids: Sequence[int]) -> list[float]:
-        return [-(id_ + 1000.0 * ids[0]) for id_ in ids[1:]]
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_only_the_lines_asked_for_count(session: Session, options: ScoreOptions) -> None:
+    lines = frozenset({2, 5, 17, 1000})
+    text = TEXTS[3]
+    [whole] = score(session, [text], options)
+    request = ScoreRequest(pieces=[text], lines=lines)
+    *told, scored = session.score([request], options)
+    tokens = [token for one in told if isinstance(one, ScoredTokens) for token in one.tokens]
+    wanted = [token for token in whole.tokens if token.line in lines and token.logprob is not None]
+    counted = [token for token in tokens if token.logprob is not None]
+    assert [(token.line, token.column) for token in counted] == [
+        (token.line, token.column) for token in wanted
+    ]
+    assert isinstance(scored, Scored)
+    assert scored.tokens == len(tokens) == len(whole.tokens)
+    assert scored.scored_tokens == len(wanted)
+    assert scored.n_bytes == sum(len(token.data) for token in wanted)
+    assert scored.nll_sum == pytest.approx(-sum(token.logprob or 0 for token in wanted), rel=1e-5)
 
 
-def test_scores_come_from_the_window_that_counts_them() -> None:
-    scores = scoring.score(cast("Backend", Echo()), range(10), context=4, stride=2)
-    starts = [0, 0, 0, 2, 2, 4, 4, 6, 6]
-    assert scores == [-(i + 1000.0 * start) for i, start in enumerate(starts, start=1)]
+def test_windows_without_a_line_asked_for_are_not_run(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    real = session.backend.score
+
+    def counting(passages: Sequence[Passage], *, detail: bool = False) -> list[PassageScores]:
+        ran.append(len(passages))
+        return real(passages, detail=detail)
+
+    monkeypatch.setattr(session.backend, "score", counting)
+    text = TEXTS[4]
+    options = ScoreOptions(context=16, stride=8)
+    list(session.score([ScoreRequest(pieces=[text], lines=frozenset({1}))], options))
+    assert sum(ran) == 1
+    ran.clear()
+    list(session.score([ScoreRequest(pieces=[text], lines=frozenset())], options))
+    assert ran == []
 
 
-@pytest.mark.parametrize("stride", [0, -1, 8, 9])
-def test_a_stride_that_leaves_no_left_context_is_refused(stride: int) -> None:
-    with pytest.raises(UsageError, match="stride"):
-        list(scoring.windows(10, 8, stride))
+@pytest.mark.parametrize("bos", [True, False])
+def test_an_empty_text_has_no_score(session: Session, bos: bool) -> None:
+    options = ScoreOptions(bos=bos)
+    [scored] = session.score([ScoreRequest(pieces=[])], options)
+    assert isinstance(scored, Scored)
+    assert (scored.tokens, scored.scored_tokens, scored.n_bytes, scored.nll_sum) == (0, 0, 0, 0)
+    assert scored.loss is scored.perplexity is scored.bits_per_byte is None
+
+
+def test_a_lone_token_without_an_end_of_text_before_it_has_no_score(session: Session) -> None:
+    [scored] = session.score([ScoreRequest(pieces=["x"])], ScoreOptions(bos=False))
+    assert isinstance(scored, Scored)
+    assert (scored.tokens, scored.scored_tokens, scored.loss) == (1, 0, None)
+
+
+def test_a_text_that_fails_leaves_the_others_alone(session: Session) -> None:
+    def broken() -> Iterator[str]:
+        yield "abc " * 50
+        raise InputError("gone")
+
+    options = ScoreOptions(context=16)
+    requests = [
+        ScoreRequest(pieces=["one"], id="1"),
+        ScoreRequest(pieces=broken(), id="2"),
+        ScoreRequest(pieces=["\ud800"], id="3"),
+        ScoreRequest(pieces=["two"], id="4"),
+    ]
+    told = list(session.score(requests, options))
+    assert [type(one) for one in told] == [Scored, Failure, Failure, Scored]
+    assert [one.request for one in told] == [0, 1, 2, 3]
+    assert [getattr(one, "id", None) for one in told] == ["1", "2", "3", "4"]
+    assert isinstance(told[1], Failure)
+    assert told[1].error.message == "gone"
+
+
+def test_requests_are_taken_as_they_are_needed(session: Session) -> None:
+    taken = 0
+
+    def requests() -> Iterator[ScoreRequest]:
+        nonlocal taken
+        for taken in range(1, 100):  # noqa: B007
+            yield ScoreRequest(pieces=["aa bb\n" * 40])
+
+    events = session.score(requests(), ScoreOptions(context=16))
+    next(events)
+    events.close()
+    assert taken < 40
+
+
+def test_logits_that_are_no_numbers_are_a_failure() -> None:
+    session = random_session()
+    assert isinstance(session.backend, backend_module.TorchBackend)
+    with torch.no_grad():
+        session.backend._model.transformer.ln_f.weight[3] = torch.nan
+    [failure] = session.score([ScoreRequest(pieces=["text"])])
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, ModelCorruptError)
+    assert "not numbers" in failure.error.message
+
+
+def test_a_context_beyond_the_model_is_refused(session: Session) -> None:
+    with pytest.raises(UsageError, match="129"):
+        session.score([], ScoreOptions(context=129))
+
+
+def test_log_probabilities_of_ids_are_those_of_their_text(session: Session) -> None:
+    options = ScoreOptions(context=16, stride=5, tokens=True)
+    [told] = score(session, [TEXTS[3]], options)
+    ids = [session.tokenizer.eos_id, *(token.id for token in told.tokens)]
+    logprobs = log_probabilities(session.backend, ids, context=16, stride=5)
+    assert logprobs == pytest.approx([token.logprob for token in told.tokens], abs=1e-6)
+
+
+class Progress:
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int | None]] = []
+
+    def note(self, text: str) -> None: ...
+
+    def progress(self, label: str, done: int, total: int | None, unit: str) -> None:
+        assert (label, unit) == ("scoring", "B")
+        self.told.append((done, total))
+
+
+def test_progress_counts_bytes_up_to_the_end(session: Session) -> None:
+    size, report = len(TEXTS[3].encode()), Progress()
+    request = ScoreRequest(pieces=[TEXTS[3]])
+    list(session.score([request], ScoreOptions(context=16), report=report, total_bytes=size))
+    assert report.told[-1] == (size, size)
+    done = [done for done, _ in report.told]
+    assert done == sorted(done)
+    assert len(set(done)) > 3
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def planted_windows(change: Callable[[Iterator[Passage]], Iterable[Passage]]) -> Plant:
+    """The windows as if a line of theirs were wrong."""
+    real = scoring.windows
+
+    def windows(chunks: Iterable[Sequence[int]], **options: Any) -> Iterator[Passage]:
+        yield from change(real(chunks, **options))
+
+    return lambda patch: patch.setattr(scoring, "windows", windows)
+
+
+def planted_options(**changes: Callable[[int], int]) -> Plant:
+    real = scoring.windows
+
+    def windows(chunks: Iterable[Sequence[int]], **options: int) -> Iterator[Passage]:
+        changed = {name: change(options[name]) for name, change in changes.items()}
+        return real(chunks, **{**options, **changed})
+
+    return lambda patch: patch.setattr(scoring, "windows", windows)
+
+
+def later(some: Iterator[Passage]) -> Iterator[Passage]:
+    """Each window but the first begins one token too late."""
+    for number, one in enumerate(some):
+        yield one if not number or one.counted < 2 else Passage(one.ids[1:], one.counted - 1)
+
+
+def overlapping(some: Iterator[Passage]) -> Iterator[Passage]:
+    """The last token of each window counts again in the next."""
+    for number, one in enumerate(some):
+        yield Passage(one.ids, one.counted - 1) if number and one.counted > 1 else one
+
+
+def without_context(some: Iterator[Passage]) -> Iterator[Passage]:
+    """A window shows its own tokens the one before them, and no more."""
+    for one in some:
+        start = max(0, one.counted - 1)
+        yield Passage(one.ids[start:], one.counted - start)
+
+
+def without_the_last(some: Iterator[Passage]) -> Iterator[Passage]:
+    """The rest that does not fill a window is forgotten."""
+    held: list[Passage] = []
+    for one in some:
+        yield from held
+        held = [one]
+    yield from held if len(held) == 1 and held[0].counted < 2 else ()
+
+
+def shift_targets(patch: pytest.MonkeyPatch) -> None:
+    """Each token is held against the logits of its own position."""
+    real = backend_module.likelihoods
+
+    def likelihoods(head: Any, states: Any, targets: Any, **options: Any) -> PassageScores:
+        return real(head, states.roll(-1, 0), targets, **options)
+
+    patch.setattr(backend_module, "likelihoods", likelihoods)
+
+
+def mean_of_means(patch: pytest.MonkeyPatch) -> None:
+    """The recipe often copied: windows weigh the same, however many tokens count in them."""
+    real = Scorer._end
+
+    def end(self: Scorer, sheet: Any) -> Any:
+        if sheet.nll_sums and not sheet.error:
+            sheet.nll_sums[:] = [sheet.scored * sum(sheet.nll_sums) / len(sheet.nll_sums) / 9]
+        return real(self, sheet)
+
+    patch.setattr(Scorer, "_end", end)
+
+
+def logits_in_half(patch: pytest.MonkeyPatch) -> None:
+    """The softmax of bfloat16."""
+    real = backend_module.likelihoods
+
+    def likelihoods(head: Any, states: Any, targets: Any, **options: Any) -> PassageScores:
+        return real(lambda some: head(some).bfloat16(), states, targets, **options)
+
+    patch.setattr(backend_module, "likelihoods", likelihoods)
+
+
+def lead_counts(patch: pytest.MonkeyPatch) -> None:
+    """The first token's bytes are counted, though nothing scores it."""
+    real = Scorer._count
+
+    def count(self: Scorer, part: Any, scores: Any) -> None:
+        real(self, part, scores)
+        part.sheet.n_bytes += sum(
+            self._tokenizer.byte_lengths[id_] for id_ in part.ids[: part.lead]
+        )
+
+    patch.setattr(Scorer, "_count", count)
+
+
+def unsorted_results(patch: pytest.MonkeyPatch) -> None:
+    """Results of a batch are handed back as they were run, the longest first."""
+    real = scoring.run_batched
+
+    def run_batched(items: Any, run: Any, batch_tokens: int) -> Any:
+        def reversed_run(some: Sequence[Passage]) -> Any:
+            return list(run(some))[::-1]
+
+        return real(items, reversed_run, batch_tokens)
+
+    patch.setattr(scoring, "run_batched", run_batched)
+
+
+MUTANTS: dict[str, Plant] = {
+    "windows begin one token late": planted_windows(later),
+    "an overlap counts twice": planted_windows(overlapping),
+    "windows without left context": planted_windows(without_context),
+    "the last window is forgotten": planted_windows(without_the_last),
+    "the first token is dropped": planted_options(first=lambda first: first + 1),
+    "a stride too long by one": planted_options(
+        context=lambda context: context + 1, stride=lambda stride: stride + 1
+    ),
+    "a context too short by one": planted_options(context=lambda context: max(2, context - 1)),
+    "targets shifted by one": shift_targets,
+    "windows weigh the same": mean_of_means,
+    "softmax in half precision": logits_in_half,
+    "bytes of what does not count": lead_counts,
+    "results in the order they were run": unsorted_results,
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_brute_force_sees_every_planted_mistake(
+    mutant: str,
+    session: Session,
+    expected: list[list[Expected]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    MUTANTS[mutant](monkeypatch)
+    seen = False
+    for options, wanted in zip(OPTIONS, expected, strict=True):
+        try:
+            seen = seen or bool(faults(score(session, TEXTS, options), wanted))
+        except (UsageError, ValueError, IndexError, AssertionError):
+            seen = True
+    assert seen
+
+
+def test_token_scores_without_a_probability_have_no_bits() -> None:
+    assert TokenScore(1, b"x", 1, 1, None, None, None).bits is None

@@ -151,6 +151,7 @@ def test_the_backend_decodes_the_same_greedily() -> None:
         dtype="float32",
         weights="float32",
         n_positions=model.config.n_positions,
+        batch_tokens=2048,
         vocab_size=model.config.vocab_size,
         weight_bytes=0,
     )

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bigcode_cli.errors import (
     ModelIncompleteError,
     ModelUnsupportedError,
 )
+from bigcode_cli.text import tokenizer as tokenizer_module
 from bigcode_cli.text.tokenizer import CHAR_OF_BYTE, FILE_NAME, MAX_FILE_BYTES, Tokenizer
 from tests.tokenizers import (
     FIXTURES,
@@ -415,3 +416,51 @@ def test_the_library_is_imported_only_with_a_tokenizer() -> None:
         " bigcode_cli.text.fim, bigcode_cli.text.terminal; sys.exit('tokenizers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PIECE_TEXTS = st.text(alphabet="ab1_('\"é日🙂\u00a0\u2028\x1c \t\r\n", max_size=400)
+
+
+@settings(deadline=None, max_examples=150)
+@given(PIECE_TEXTS, st.lists(st.integers(1, 60), max_size=20), st.integers(1, 12))
+def test_a_text_in_pieces_encodes_to_the_same_ids(text: str, sizes: list[int], piece: int) -> None:
+    pieces, rest = [], text
+    for size in sizes:
+        pieces.append(rest[:size])
+        rest = rest[size:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "CHUNK_CHARACTERS", 3 * piece)
+        patch.setattr(tokenizer_module, "PIECE_CHARACTERS", piece)
+        found = [*starcoder_tokenizer().encode_pieces([*pieces, rest])]
+    assert [id_ for ids in found for id_ in ids] == starcoder_tokenizer().encode(text)
+
+
+def test_pieces_of_a_long_text_are_encoded_as_they_come() -> None:
+    taken = 0
+
+    def pieces() -> Iterator[str]:
+        nonlocal taken
+        for taken in range(1, 400):  # noqa: B007
+            yield "value = other + 1\n" * 500
+
+    next(tiny_tokenizer().encode_pieces(pieces()))
+    assert taken == -(-tokenizer_module.CHUNK_CHARACTERS // 9000)
+
+
+def test_a_tokenizer_of_another_pattern_is_given_the_whole_text() -> None:
+    document = tiny_document()
+    *before, last = document["pre_tokenizer"]["pretokenizers"]
+    pattern = {"type": "Split", "pattern": {"Regex": r"[^\w\s]+[\r\n]*"}, "invert": False}
+    split = {**pattern, "behavior": "Isolated"}
+    document["pre_tokenizer"]["pretokenizers"] = [*before, split, last]
+    tokenizer = Tokenizer.from_json(json.dumps(document))
+    text = "call(a)\n" * (tokenizer_module.CHUNK_CHARACTERS // 4)
+    [ids] = tokenizer.encode_pieces([text[:1000], text[1000:]])
+    assert ids == tokenizer.encode(text)
+
+
+def test_byte_lengths_are_those_of_the_tokens() -> None:
+    tokenizer = tiny_tokenizer()
+    assert tokenizer.byte_lengths == [
+        len(tokenizer.token_bytes(id_)) for id_ in range(tokenizer.vocab_size)
+    ]
