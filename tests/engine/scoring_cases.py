@@ -1,8 +1,10 @@
 """What scoring is held against: one token at a time, each with the context that it is promised."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 from bigcode_cli.backends.torch import TorchBackend
@@ -82,3 +84,28 @@ def score(session: Session, texts: Sequence[str], options: ScoreOptions) -> list
             told.append(Told(tokens, event))
             tokens = []
     return told
+
+
+def faults(told: Sequence[Told], expected: Sequence[Expected]) -> list[str]:
+    """Where what was told is not what brute force found."""
+    found = []
+    for one, wanted in zip(told, expected, strict=True):
+        logprobs = [logprob for logprob in wanted.logprobs if logprob is not None]
+        sizes = [len(token.data) for token in one.tokens if token.logprob is not None]
+        checks = {
+            "ids": [token.id for token in one.tokens] == wanted.ids,
+            "logprobs": same([token.logprob for token in one.tokens], wanted.logprobs),
+            "tokens": one.scored.tokens == len(wanted.ids),
+            "scored": one.scored.scored_tokens == len(logprobs),
+            "nll": one.scored.nll_sum == pytest.approx(-math.fsum(logprobs), rel=1e-5, abs=1e-6),
+            "bytes": one.scored.n_bytes == sum(sizes),
+        }
+        found += [name for name, holds in checks.items() if not holds]
+    return found
+
+
+def same(got: Sequence[float | None], wanted: Sequence[float | None]) -> bool:
+    return len(got) == len(wanted) and all(
+        (one is None) is (other is None) and (one is None or one == pytest.approx(other, abs=2e-4))
+        for one, other in zip(got, wanted, strict=True)
+    )
