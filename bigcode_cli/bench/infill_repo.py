@@ -1,9 +1,7 @@
 """Holes cut at random from the text files of folders."""
 
-import os
 import re
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path, PurePath
@@ -12,6 +10,7 @@ from typing import Literal, get_args
 
 from bigcode_cli.bench.infill_tasks import InfillTask
 from bigcode_cli.errors import InputError, UsageError
+from bigcode_cli.folders import list_files, matches
 
 Kind = Literal["line", "block", "rest", "span"]
 """What a hole takes: a whole line, 2 to 8 of them, the rest of a line, or a part of a line with
@@ -111,7 +110,10 @@ class _Round:
             raise InputError(f"no such folder: {folder}")
         self._folder = folder
         self._names = [
-            name for name in list_files(folder) if glob is None or PurePath(name).match(glob)
+            name
+            for name in list_files(folder)
+            if PurePath(name).suffix.lower() not in DATA_SUFFIXES
+            and (glob is None or matches(name, glob))
         ]
         if not self._names:
             raise InputError(f"no text files in {folder}" + (f" match {glob}" if glob else ""))
@@ -135,43 +137,6 @@ class _Round:
                     seen.add(key)
                     return _cut(source, place, kind, self._folder)
         return None
-
-
-def list_files(folder: Path) -> list[str]:
-    """The files in a folder, sorted, by their names from there.
-
-    In a git repository those that it tracks or would, else all but hidden ones and Python's cache.
-    Links are not followed.
-    """
-    names = _tracked(folder) or list(_walked(folder))
-    return sorted(
-        name
-        for name in names
-        if PurePath(name).suffix.lower() not in DATA_SUFFIXES
-        and (folder / name).is_file()
-        and not (folder / name).is_symlink()
-    )
-
-
-def _tracked(folder: Path) -> list[str]:
-    # A repository may name a program that git is to run: not here.
-    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), "ls-files"]
-    try:
-        done = subprocess.run(
-            [*command, "-c", "-o", "--exclude-standard", "-z"], capture_output=True, check=False
-        )
-    except OSError:  # there is no git
-        return []
-    names = done.stdout if done.returncode == 0 else b""
-    return list(dict.fromkeys(os.fsdecode(name) for name in names.split(b"\0") if name))
-
-
-def _walked(folder: Path) -> Iterator[str]:
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
-        for name in files:
-            if not name.startswith("."):
-                yield os.path.relpath(Path(where, name), folder)
 
 
 def _read(folder: Path, name: str) -> _Source | None:

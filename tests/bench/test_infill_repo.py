@@ -11,7 +11,6 @@ from bigcode_cli.bench.infill_repo import (
     MAX_HOLE,
     Kind,
     draw_tasks,
-    list_files,
     parse_kinds,
 )
 from bigcode_cli.errors import InputError, UsageError
@@ -64,39 +63,11 @@ def model_text(name: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
-def test_a_folder_without_git_is_walked(folder: Path) -> None:
-    listed = set(list_files(folder))
-    assert listed >= USABLE
-    assert listed.isdisjoint({"data.json", ".hidden/d.py", "__pycache__/e.py", "link.py"})
-
-
-def test_in_a_repository_git_says_which_files(folder: Path) -> None:
+def test_data_and_what_git_ignores_are_no_source(folder: Path) -> None:
     git(folder, "init", "-q")
-    (folder / ".gitignore").write_text("src/c.txt\n")
-    (folder / "été new.py").write_text("a = 1\n")
-    git(folder, "add", "a.py", "signs.py")
-    (folder / "signs.py").unlink()
-    listed = list_files(folder)
-    assert {"a.py", "src/b.py", "été new.py", ".hidden/d.py"} <= set(listed)
-    assert {"src/c.txt", "signs.py", "link.py"}.isdisjoint(listed)
-    assert listed == sorted(set(listed))
-    assert list_files(folder / "src") == ["b.py"]
-
-
-def test_a_folder_that_git_ignores_is_walked_when_it_is_named(folder: Path) -> None:
-    git(folder, "init", "-q")
-    (folder / ".gitignore").write_text("src/\n")
-    assert list_files(folder / "src") == ["b.py", "c.txt"]
-
-
-def test_no_program_of_the_repository_is_run(folder: Path, tmp_path: Path) -> None:
-    git(folder, "init", "-q")
-    hook, mark = tmp_path / "hook", tmp_path / "mark"
-    hook.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
-    hook.chmod(0o755)
-    git(folder, "config", "core.fsmonitor", str(hook))
-    assert list_files(folder)
-    assert not mark.exists()
+    (folder / ".gitignore").write_text("src/c.txt\n__pycache__\n.gitignore\n")
+    drawn = {task.path for task in draw_tasks([folder], count=60, seed=0)}
+    assert drawn == {"a.py", "src/b.py", ".hidden/d.py"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
