@@ -26,9 +26,7 @@ def open_backend(
     return TorchBackend.open(folder, options, vocab_size=vocab_size, report=report)
 
 
-def open_classifier(
-    folder: ModelFolder, options: LoadOptions, *, report: Reporter
-) -> Classifier:
+def open_classifier(folder: ModelFolder, options: LoadOptions, *, report: Reporter) -> Classifier:
     """Load the weights of a model with a sequence or a token head.
 
     Raises:

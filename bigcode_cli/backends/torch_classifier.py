@@ -87,7 +87,7 @@ class TorchClassifier:
         """See ``engine.protocol.Classifier.logits``."""
         self._check(passages, "sequence")
         logits, _ = self._run(passages)
-        return _finite(logits).tolist()  # type: ignore[no-any-return]
+        return _finite(logits).tolist()
 
     @torch.inference_mode()
     def labels(self, passages: Sequence[Passage]) -> list[PassageLabels]:

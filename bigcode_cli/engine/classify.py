@@ -7,11 +7,11 @@ gives it the most left context.
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from bigcode_cli.backends import open_classifier
 from bigcode_cli.engine.protocol import (
@@ -37,7 +37,22 @@ from bigcode_cli.records import (
 from bigcode_cli.text.spans import find_spans, read_tags
 from bigcode_cli.text.tokenizer import Tokenizer
 
-ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT", list[float], PassageLabels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One text.
+
+    Attributes:
+        position: of its request among those handed in.
+        ids: of its tokens; none where there is an error.
+    """
+
+    position: int
+    request: ClassifyRequest
+    ids: Sequence[int]
+    error: BigcodeError | None = None
 
 
 class ClassifySession:
@@ -104,14 +119,113 @@ class ClassifySession:
         """
         options = options or ClassifyOptions()
         sizes = window_sizes(options.context, options.stride, self.info.n_positions)
+        progress = _Progress(report or Silence(), total_bytes, self.tokenizer)
         if self.info.kind == "sequence":
-            sheets: Iterator[_Whole] = (
-                _Whole(position, request, self._name, self.info)
-                for position, request in enumerate(requests)
-            )
-            return self._run(sheets, self.classifier.logits, sizes, report, total_bytes)
-        parts: Iterator[_Parts] = (
-            _Parts(position, request, self._name, self, options.threshold)
-            for position, request in enumerate(requests)
+            return self._run(requests, sizes, self.classifier.logits, self._classified, progress)
+        spans = partial(self._spans, threshold=options.threshold)
+        return self._run(requests, sizes, self.classifier.labels, spans, progress)
+
+    def _run(
+        self,
+        requests: Iterable[ClassifyRequest],
+        sizes: tuple[int, int],
+        run: Callable[[Sequence[Passage]], list[ResultT]],
+        answer: Callable[[_Job, Sequence[ResultT]], Classified | Spans],
+        progress: "_Progress",
+    ) -> Generator[Classified | Spans | Failure]:
+        """Gather what ``run`` makes of each text's windows, and what ``answer`` makes of that."""
+        held: list[ResultT] = []
+        parts = self._parts(requests, *sizes)
+        for (job, window), result in run_batched(parts, run, self.info.batch_tokens):
+            if window is not None and result is not None:
+                held.append(result)
+                progress.count(window)
+                continue
+            if job.error is None:
+                yield answer(job, held)
+            else:
+                yield Failure(job.position, job.request.id, job.error)
+            held = []
+        progress.end()
+
+    def _parts(
+        self, requests: Iterable[ClassifyRequest], context: int, stride: int
+    ) -> Iterator[tuple[tuple[_Job, Passage | None], Passage | None]]:
+        """The windows of each text in order; behind the last, one ``None``."""
+        for position, request in enumerate(requests):
+            job = self._job(position, request)
+            for window in windows([job.ids], context=context, stride=stride, first=0):
+                yield (job, window), window
+            yield (job, None), None
+
+    def _job(self, position: int, request: ClassifyRequest) -> _Job:
+        """A text's tokens, or what is wrong with it."""
+        known = self.info.vocab_size
+        try:
+            ids = self.tokenizer.encode(request.text)
+            if ids and max(ids) >= known:
+                raise ModelCorruptError(
+                    f"the tokenizer knows the id {max(ids)}, the model {known} tokens"
+                )
+        except BigcodeError as error:
+            return _Job(position, request, (), error)
+        return _Job(position, request, ids)
+
+    def _classified(self, job: _Job, logits: Sequence[list[float]]) -> Classified:
+        """A whole text's scores, of its windows' logits."""
+        means = [math.fsum(of_label) / len(logits) for of_label in zip(*logits, strict=True)]
+        scores = activated(means, self.info.activation)
+        return Classified(
+            request=job.position,
+            id=job.request.id,
+            model=self._name,
+            scores=dict(zip(self.info.labels, scores, strict=True)) if scores else {},
         )
-        return self._run(parts, self.classifier.labels, sizes, report, total_bytes)
+
+    def _spans(
+        self, job: _Job, found: Sequence[PassageLabels], *, threshold: float | None
+    ) -> Spans:
+        """The spans of a text, of its windows' labels."""
+        lengths = self.tokenizer.byte_lengths
+        spans = find_spans(
+            job.request.text,
+            [self._tags[label] for part in found for label in part.labels],
+            [score for part in found for score in part.probabilities],
+            [lengths[id_] for id_ in job.ids],
+            threshold=threshold,
+        )
+        return Spans(request=job.position, id=job.request.id, model=self._name, spans=spans)
+
+
+def activated(logits: Sequence[float], activation: Activation) -> list[float]:
+    """What logits are worth: probabilities, or they themselves."""
+    if activation == "none" or not logits:
+        return list(logits)
+    if activation == "sigmoid":
+        # With the sign that cannot overflow.
+        return [
+            1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x)) for x in logits
+        ]
+    highest = max(logits)
+    powers = [math.exp(x - highest) for x in logits]
+    return [power / math.fsum(powers) for power in powers]
+
+
+class _Progress:
+    """Tells how far the work is, in bytes of text."""
+
+    def __init__(self, report: Reporter, total: int | None, tokenizer: Tokenizer) -> None:
+        self._report, self._total, self._tokenizer = report, total, tokenizer
+        self._done = 0
+
+    def count(self, window: Passage) -> None:
+        """A window is done."""
+        lengths = self._tokenizer.byte_lengths
+        self._done += sum(lengths[id_] for id_ in window.ids[window.counted :])
+        # The size was that of the files' bytes, which another encoding spells otherwise.
+        if self._total is None or self._done < self._total:
+            self._report.progress("classifying", self._done, self._total, "B")
+
+    def end(self) -> None:
+        """All is done."""
+        self._report.progress("classifying", self._done, self._done, "B")
