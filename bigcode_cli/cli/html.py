@@ -11,7 +11,7 @@ from typing import Self
 
 from bigcode_cli.cli.html_style import STYLE
 from bigcode_cli.cli.output import FileAnswer
-from bigcode_cli.text.terminal import TerminalText, escape_control
+from bigcode_cli.text.terminal import StyledTerminalText, escape_control
 
 BUFFER_CHARACTERS = 1 << 16
 """Gathered before they are written."""
@@ -176,32 +176,29 @@ class _Lines:
     """The markup of one text: chunks of lines of parts."""
 
     def __init__(self) -> None:
-        self._safe = TerminalText()
-        self._attributes = ""
+        self._safe = StyledTerminalText[str]()
         self._number = 0
         self._open = False
 
     def push(self, text: str, attributes: str) -> str:
         """The markup of what comes next; a last carriage return waits for what follows it."""
-        held = "" if text.startswith("\n") else self._mark(self._safe.flush())
-        self._attributes = attributes
-        return held + self._mark(self._safe.push(text))
+        return "".join(self._mark(*part) for part in self._safe.push(text, attributes))
 
     def flush(self) -> str:
         """The markup of the rest."""
-        held = self._mark(self._safe.flush())
+        held = "".join(self._mark(*part) for part in self._safe.flush())
         return held + "</div>" * (self._open + bool(self._number))
 
-    def _mark(self, text: str) -> str:
+    def _mark(self, text: str, attributes: str) -> str:
         marked = []
         for match in _LINE.finditer(text):
             line = match[0]
             if not self._open:
                 marked.append(self._start_line())
-            shown = escape(line.replace("\r\n", "\n"))
-            marked.append(f"<span{self._attributes}>{shown}</span>" if self._attributes else shown)
+            content = line.rstrip("\r\n")  # what is left of either ends the line
+            marked.append(_part(content, attributes))
             if line.endswith("\n"):
-                marked.append("</div>")
+                marked.append(_part("\n", attributes, "<i></i>") + "</div>")
                 self._open = False
         return "".join(marked)
 
@@ -217,12 +214,20 @@ class _Lines:
 
 
 def escape(text: str) -> str:
-    """Markup that shows a text, in an element or in a quoted attribute.
+    """Markup that shows a text, in an element or in a quoted attribute, controls escaped."""
+    return _spell(escape_control(text))
 
-    Controls are shown as on a terminal, and so are bytes of file names that are no UTF-8.
-    """
-    spelled = text.encode("utf-8", "backslashreplace").decode()
-    return escape_control(spelled).translate(_ENTITIES)
+
+def _spell(text: str) -> str:
+    """Without what is markup, and with the bytes of file names that are no UTF-8 as codes."""
+    return text.encode("utf-8", "backslashreplace").decode().translate(_ENTITIES)
+
+
+def _part(text: str, attributes: str, mark: str = "") -> str:
+    """A part of a line; the mark makes a line end visible if it has a style or a tip."""
+    if not (attributes and text):
+        return _spell(text)
+    return f"<span{attributes}>{mark}{_spell(text)}</span>"
 
 
 def _attributes(style: int | None, tip: str | None) -> str:
@@ -236,7 +241,9 @@ def _rules(legend: Sequence[Swatch]) -> Iterator[str]:
         yield f"@media (prefers-color-scheme: {theme}) {{\n"
         for number, swatch in enumerate(legend):
             paint = swatch.light if theme == "light" else swatch.dark
-            if paint is not None:
+            if paint is None:
+                yield f".s{number} i {{ opacity: 0 }}\n"
+            else:
                 yield f".s{number} {{ background: {paint.ground}; color: {paint.ink} }}\n"
         yield "}\n"
 

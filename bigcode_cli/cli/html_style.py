@@ -50,6 +50,7 @@ h2 { margin: 1.6rem 0 0; font: 600 1rem/1.5 ui-monospace, monospace; overflow-wr
   color: var(--faint); user-select: none; -webkit-user-select: none;
 }
 .line:hover { background: var(--band) }
+.line i::before { content: "↵"; opacity: .6; font-style: normal }
 .line span:hover { outline: 2px solid var(--link) }
 [data-tip]:hover::after {
   content: attr(data-tip); position: fixed; right: 1rem; bottom: 1rem; z-index: 2;

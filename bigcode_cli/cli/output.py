@@ -3,6 +3,7 @@
 import codecs
 import stat
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from bigcode_cli.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.style import Style
 
 STDOUT = "-"
 
@@ -111,18 +113,26 @@ class TerminalAnswer:
         self.pause()
         self._show("\n")
 
-    def _show(self, text: str) -> None:
-        if not text:
-            return
+    def show_parts(self, parts: Iterable[tuple[str, "Style | None"]]) -> None:
+        """Show text with styles, in which nothing is left to escape.
+
+        rich leaves the colours out where the user or the terminal wants none.
+        """
         from rich.segment import Segment, Segments
 
+        segments = [Segment(text, style) for text, style in parts if text]
+        if not segments:
+            return
         try:
-            self._get_console().print(Segments([Segment(text)]), end="", soft_wrap=True)
+            self._get_console().print(Segments(segments), end="", soft_wrap=True)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise OutputError(f"cannot write to stdout: {error.strerror}") from error
-        self._at_line_start = text.endswith("\n")
+        self._at_line_start = segments[-1].text.endswith("\n")
+
+    def _show(self, text: str) -> None:
+        self.show_parts([(text, None)])
 
     def _get_console(self) -> "Console":
         if self._console is None:

@@ -1,6 +1,10 @@
 """Model text made harmless for a terminal, which obeys control characters and reorders text."""
 
 import re
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+StyleT = TypeVar("StyleT")
 
 _ESCAPED = re.compile(
     r"\r(?!\n)"
@@ -39,3 +43,29 @@ class TerminalText:
         """What is left at the end."""
         text, self._held = self._held, ""
         return escape_control(text)
+
+
+class StyledTerminalText(Generic[StyleT]):
+    """``TerminalText`` whose parts have styles: what is held back keeps its own.
+
+    A line end of two characters has the style of the second.
+    """
+
+    def __init__(self) -> None:
+        self._safe = TerminalText()
+        self._last: tuple[StyleT, ...] = ()
+
+    def push(self, text: str, style: StyleT) -> Iterator[tuple[str, StyleT]]:
+        """The parts to show."""
+        if not text:
+            return
+        if not text.startswith("\n"):
+            yield from self.flush()
+        if safe := self._safe.push(text):
+            yield safe, style
+        self._last = (style,)
+
+    def flush(self) -> Iterator[tuple[str, StyleT]]:
+        """What is left at the end."""
+        if safe := self._safe.flush():
+            yield safe, self._last[0]

@@ -98,7 +98,7 @@ class TestText:
         page = one_text((HOSTILE, 1, HOSTILE))
         assert page.tags == plain.tags
         assert page.texts == [HOSTILE]
-        assert page.tips == [(HOSTILE, "s1", HOSTILE)]
+        assert page.tips == [(HOSTILE[:-1], "s1", HOSTILE), ("\n", "s1", HOSTILE)]
 
     def test_controls_are_escaped(self) -> None:
         page = one_text((BIDI, 1, BIDI))
@@ -125,7 +125,7 @@ class TestText:
 
     def test_part_over_several_lines_has_its_style_on_each(self) -> None:
         page = one_text(("a\n    b", 1, "tip"))
-        assert page.tips == [("a\n", "s1", "tip"), ("    b", "s1", "tip")]
+        assert page.tips == [(text, "s1", "tip") for text in ("a", "\n", "    b")]
 
     @given(
         parts=st.lists(
