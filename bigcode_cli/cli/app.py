@@ -27,6 +27,7 @@ COMPLETE_VARIABLE = "_BIGCODE_COMPLETE"
 COMMANDS = {
     "generate": "Complete a prompt, and print the completion as it is decoded.",
     "infill": "Fill a hole in a text, and print what belongs there.",
+    "classify": "Label texts or their parts, with a model that has a head for that.",
     "bench": "Measure how well a model fills in, on a benchmark or on your own files.",
     "repl": "Write code at a prompt where the model completes it live.",
     "models": "List, pull, show, verify, export and remove models.",

@@ -40,6 +40,7 @@ PROJECT_KEYS = (
 UNSETTABLE = frozenset(
     {"help", "version", "debug", "install_completion", "show_completion"}
     | {"prefix", "suffix", "write", "force"}  # these are of one call
+    | {"task", "head", "redact"}  # as are these
 )
 
 
@@ -234,8 +235,9 @@ def _checked(
     if get_origin(annotation) is Literal:
         good, wanted = value in get_args(annotation), " or ".join(get_args(annotation))
     elif get_origin(annotation) is list:
+        value = [value] if isinstance(value, str) else value
         good = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        wanted = "a list of texts"
+        wanted = "a text or a list of texts"
     elif annotation is bool:
         good, wanted = isinstance(value, bool), "true or false"
     elif annotation is int:
@@ -247,9 +249,16 @@ def _checked(
         good, wanted = isinstance(value, str), "a text"
     if not good:
         raise UsageError(f"{file.where(key, table)}: {key} must be {wanted}, not {value!r}")
-    if _plain(key) == "model" and str(value).startswith(("./", "../")):
-        return str(file.path.parent / str(value))  # a folder beside the file, wherever one works
-    return value
+    if _plain(key) != "model":
+        return value
+    if isinstance(value, list):
+        return [_beside(file, item) for item in value]
+    return _beside(file, str(value))
+
+
+def _beside(file: SettingsFile, model: str) -> str:
+    """A model's name; a folder beside the file is one wherever one works."""
+    return str(file.path.parent / model) if model.startswith(("./", "../")) else model
 
 
 def _find_line(text: str, table: tuple[str, ...], key: str) -> int | None:
