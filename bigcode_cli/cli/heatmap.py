@@ -22,7 +22,7 @@ from bigcode_cli.text.terminal import StyledTerminalText
 if TYPE_CHECKING:
     from rich.style import Style
 
-COLOURLESS = (None, None, *["underline"] * 2, *["bold underline"] * 2, *["bold reverse"] * 2)
+COLOURLESS = (None, None, *["underline"] * 2, *["bold underline"] * 2, *["reverse"] * 2)
 """How the levels look where ``NO_COLOR`` is set: two and two alike."""
 
 DUMB = ("dumb", "unknown")
