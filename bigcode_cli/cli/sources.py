@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,10 @@ def find_sources(
     check_globs(globs, files)
     gathering = Gathering(encoding, alone=len(files) < 2)
     for name in files or (Path(STDIN),):
-        gathering.take(name, partial(_files_within, name, globs) if is_folder(name) else None)
+        if is_folder(name):
+            gathering.take_folder(name, globs)
+        else:
+            gathering.take_file(name)
     return gathering.found()
 
 
@@ -134,26 +138,46 @@ class Gathering:
         self._failed = self._binary = 0
         self._stdin: Data | None = None
 
-    def take(
-        self,
-        name: Path,
-        within: Callable[[], Iterable[tuple[Path, Lines]]] | None,
-        lines: Lines = None,
-    ) -> None:
-        """Take one input.
-
-        Args:
-            within: finds the files of a folder; ``None`` where the input is a file or stdin.
-            lines: of a file that count.
+    def take_file(self, name: Path, lines: Lines = None) -> None:
+        """Take a file, or stdin.
 
         Raises:
             InputError: the only input cannot be used.
         """
+        with self.told():
+            source = self._open(name, lines)
+            if self._alone and not source.size:
+                raise InputError(f"{source.place} is empty")
+            self._sources.append(source)
+
+    def take_folder(self, folder: Path, globs: Sequence[str]) -> None:
+        """Take a folder's files that fit one of the patterns.
+
+        Raises:
+            InputError: the only input has no text.
+        """
+        with self.told():
+            names = _names_within(folder, globs)
+            before = len(self._sources) + self._failed
+            self.take_inner((folder / name, None) for name in names)
+            if len(self._sources) + self._failed == before:
+                raise InputError(f"no text in {folder}, where {len(names)} files are binary")
+
+    def take_inner(self, files: Iterable[tuple[Path, Lines]]) -> None:
+        """Take files that nobody named: what is no text is passed over."""
+        for name, lines in files:
+            try:
+                self._sources.append(self._open(name, lines))
+            except NotTextError:
+                self._binary += 1
+            except InputError as error:
+                self._tell(error)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Where there are several inputs, an error within is told, and the others go on."""
         try:
-            if within is None:
-                self._take_file(name, lines)
-            else:
-                self._take_folder(name, within())
+            yield
         except InputError as error:
             if self._alone:
                 raise
@@ -162,26 +186,6 @@ class Gathering:
     def found(self) -> Found:
         """All that was taken."""
         return Found(self._sources, self._failed, self._binary)
-
-    def _take_file(self, name: Path, lines: Lines) -> None:
-        source = self._open(name, lines)
-        if self._alone and not source.size:
-            raise InputError(f"{source.place} is empty")
-        self._sources.append(source)
-
-    def _take_folder(self, folder: Path, files: Iterable[tuple[Path, Lines]]) -> None:
-        before = len(self._sources) + self._failed
-        binary = 0
-        for name, lines in files:
-            try:
-                self._sources.append(self._open(name, lines))
-            except NotTextError:
-                binary += 1
-            except InputError as error:
-                self._tell(error)
-        self._binary += binary
-        if binary and len(self._sources) + self._failed == before:
-            raise InputError(f"no text in {folder}, where {binary} files are binary")
 
     def _open(self, name: Path, lines: Lines) -> Source:
         is_stdin = str(name) == STDIN
@@ -213,14 +217,14 @@ def is_folder(name: Path) -> bool:
     return os.path.isdir(name)  # noqa: PTH112 — what cannot be looked at raises nothing here
 
 
-def _files_within(folder: Path, globs: Sequence[str]) -> list[tuple[Path, Lines]]:
+def _names_within(folder: Path, globs: Sequence[str]) -> list[str]:
     names = list_files(folder)
     chosen = [name for name in names if fits(name, globs)]
     if not chosen:
         _check_readable(folder)
         matching = f" match {' or '.join(globs)}" if names else ""
         raise InputError(f"no files in {folder}{matching}")
-    return [(folder / name, None) for name in chosen]
+    return chosen
 
 
 def fits(name: str, globs: Sequence[str]) -> bool:
