@@ -1,6 +1,7 @@
 """Surprisal as colours: how many bits look how, and which characters a token's colour covers."""
 
 import codecs
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ LEGEND = tuple(
 
 def level(bits: float) -> int:
     """The position in ``LEGEND`` of a surprisal."""
-    return sum(bits >= bound for bound in BOUNDS)
+    return bisect_right(BOUNDS, bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,14 @@ class Piece:
     @property
     def bits(self) -> float | None:
         """Surprisal of the most surprising token; ``None`` where none counts."""
-        return max((token.bits for token in self.tokens if token.bits is not None), default=None)
+        return max(
+            (bits for token in self.tokens if (bits := token.bits) is not None), default=None
+        )
 
     @property
     def level(self) -> int | None:
         """The position in ``LEGEND``; ``None`` where no token counts."""
-        return None if self.bits is None else level(self.bits)
+        return None if (bits := self.bits) is None else level(bits)
 
 
 class Pieces:

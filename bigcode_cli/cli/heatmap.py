@@ -176,10 +176,10 @@ class HeatPage:
 
 def describe(token: TokenScore) -> str | None:
     """A token with its figures, entropy in bits; ``None`` where it does not count."""
-    if token.bits is None or token.entropy is None:
+    if (bits := token.bits) is None or token.entropy is None:
         return None
     return (
-        f"{spell(token.data)}\n{token.bits:.2f} bits · rank {token.rank:,} · "
+        f"{spell(token.data)}\n{bits:.2f} bits · rank {token.rank:,} · "
         f"entropy {token.entropy / math.log(2):.2f} bits"
     )
 

@@ -21,7 +21,7 @@ CHUNK_LINES = 100
 
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
-_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
+_ENTITIES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,10 @@ def escape(text: str) -> str:
 
 def _spell(text: str) -> str:
     """Without what is markup, and with the bytes of file names that are no UTF-8 as codes."""
-    return text.encode("utf-8", "backslashreplace").decode().translate(_ENTITIES)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    for character, entity in _ENTITIES:
+        text = text.replace(character, entity)
+    return text
 
 
 def _part(text: str, attributes: str, mark: str = "") -> str:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bigcode_cli.text.terminal import TerminalText, escape_control
+from bigcode_cli.text.terminal import StyledTerminalText, TerminalText, escape_control
 
 ALL = "".join(map(chr, range(sys.maxunicode + 1)))
 BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -74,3 +74,21 @@ def test_what_is_shown(text: str, shown: str) -> None:
 def test_nothing_but_a_last_carriage_return_is_held_back() -> None:
     terminal = TerminalText()
     assert [terminal.push(text) for text in ("a\r", "\r", "\n", "b")] == ["a", "\\x0d", "\r\n", "b"]
+
+
+@settings(deadline=None)
+@given(parts=st.lists(texts))
+@example(parts=["\r", "", "\n", "\r", "\r", "a\r"])
+def test_each_part_of_a_styled_stream_keeps_its_style(parts: list[str]) -> None:
+    stream = StyledTerminalText[int]()
+    runs = [run for number, part in enumerate(parts) for run in stream.push(part, number)]
+    shown = [(char, style) for text, style in [*runs, *stream.flush()] for char in text]
+    told: list[tuple[str, int]] = []
+    after = ("", 0)
+    for char, style in reversed([(c, number) for number, part in enumerate(parts) for c in part]):
+        if (char, after[0]) == ("\r", "\n"):
+            told[:0] = [("\r", after[1])]
+        else:
+            told[:0] = [(c, style) for c in escape_control(char)]
+        after = (char, style)
+    assert shown == told
