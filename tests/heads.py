@@ -58,17 +58,21 @@ def fruit_text(rng: random.Random, length: int | None = None) -> tuple[str, int]
 
 def number_text(rng: random.Random, length: int = 24) -> str:
     """Words, numbers and names in capitals, all mixed up."""
-    return "".join(rng.choice("ab c(=\n0123456789ABCXYZ") for _ in range(length))
+    others = "ab c(=)<>/.;\n\r\t" + rng.choice("éño日🙂\u2028\ufeff\u3000")
+    return "".join(
+        rng.choice(others) if rng.random() < 0.5 else rng.choice("0123456789ABCDXYZ")
+        for _ in range(length)
+    )
 
 
 def number_tags(text: str) -> list[int]:
-    """The tag of each token of ``number_text``, by its first character and the one before it.
+    """The tag of each token of ``number_text``, by its first byte and the tag before it.
 
-    Tokens of several characters are of one kind: the tiny tokenizer merges no two of these.
+    The tiny tokenizer has no token of two kinds of these characters.
     """
     tags, before = [], "O"
     for id_ in tiny_tokenizer().encode(text):
-        first = tiny_tokenizer().token_bytes(id_).decode()[0]
+        first = tiny_tokenizer().token_bytes(id_)[:1]
         kind = "NUMBER" if first.isdigit() else "NAME" if first.isupper() else "O"
         tag = kind if kind == "O" else f"{'I' if kind == before else 'B'}-{kind}"
         tags.append(NUMBER_TAGS.index(tag))
@@ -120,13 +124,13 @@ def number_model() -> GPTBigCodeForTokenClassification:
     rng = random.Random(2)
 
     def examples() -> tuple[Tensor, Tensor, Tensor]:
-        texts = [number_text(rng, 40) for _ in range(16)]
+        texts = [number_text(rng, 24) for _ in range(24)]
         ids, mask = padded([tiny_tokenizer().encode(text) for text in texts])
         labels, _ = padded([number_tags(text) for text in texts], -100)
         return ids, mask, labels
 
     torch.manual_seed(0)
-    return trained(GPTBigCodeForTokenClassification(head_config(NUMBER_TAGS)), 150, examples)
+    return trained(GPTBigCodeForTokenClassification(head_config(NUMBER_TAGS)), 250, examples)
 
 
 def save_head(model: Model, folder: Path) -> Path:

@@ -43,9 +43,9 @@ class Item:
     """One input.
 
     Attributes:
-        path: as the user named it; ``None`` of a JSONL record.
+        path: as the user named it, ``-`` for stdin; ``None`` of a JSONL record.
         id: of a JSONL record.
-        place: ``file:line`` or the path, for errors and where there is no id.
+        place: how errors call it.
         text: all of it.
         mark: the byte order mark that stood before it, if that is no part of it.
     """
@@ -57,9 +57,14 @@ class Item:
     mark: str = ""
 
     @property
-    def name(self) -> str:
-        """How lines and headings call it."""
+    def heading(self) -> str:
+        """How headings call it."""
         return self.place if self.id is None else str(self.id)
+
+    @property
+    def name(self) -> str:
+        """How lines call it."""
+        return self.heading if self.path is None else self.path
 
     @property
     def key(self) -> dict[str, str | int | None]:
@@ -206,7 +211,7 @@ class RedactView:
     def show(self, item: Item, found: Classified | Spans) -> None:
         """Write one text."""
         assert isinstance(found, Spans)
-        self._sections.enter(id(found), item.name)
+        self._sections.enter(id(found), item.heading)
         self._answer.write(item.mark + redacted(item.text, found.spans))
 
     def pause(self) -> None:
@@ -246,7 +251,7 @@ class LabelPage:
 
     def show(self, item: Item, found: Classified | Spans) -> None:
         """Write one text."""
-        self._page.section(item.name)
+        self._page.section(item.heading)
         if isinstance(found, Classified):
             self._page.text(item.text)
             chosen = self._choice.of(found.scores)
