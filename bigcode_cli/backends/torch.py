@@ -6,8 +6,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from bigcode_cli.backends.devices import choose_device, choose_dtype, free_bytes
+from bigcode_cli.backends.devices import free_bytes
 from bigcode_cli.backends.likelihood import likelihoods
+from bigcode_cli.backends.loading import load
 from bigcode_cli.backends.memory import gigabytes, require_memory
 from bigcode_cli.backends.reuse import KeptRow
 from bigcode_cli.backends.torch_rows import TorchRows
@@ -21,16 +22,10 @@ from bigcode_cli.engine.protocol import (
 from bigcode_cli.errors import ModelTooLargeError, UsageError
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-from bigcode_cli.model.checkpoint import load_model
-from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.model.tensor_index import read_tensor_index
 from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
 
 PREFILL_CHUNK = 512
 """Prompt positions a forward pass: bounds the activations and lets Ctrl-C and progress in."""
-
-ATTENTION = {"flash": "flash_attention_2"}
-"""Kernels that the command line and the model call by different names."""
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 2**15, "mps": 2**13}
 """Tokens that keep a device busy; a CPU is with one long row."""
@@ -56,41 +51,19 @@ class TorchBackend:
             ModelError: the weights are missing, corrupt, of another architecture or too large.
             UsageError: the device or the attention kernel asked for is not here.
         """
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
-        device = choose_device(options.device)
-        dtype = choose_dtype(options.dtype, device)
-        weights = options.quantize if options.quantize != "none" else _name(dtype)
-        config = GPTBigCodeConfig.from_file(folder.path)
-        needed = read_tensor_index(folder.path).weight_bytes(_name(dtype), options.quantize)
-        require_memory(
-            needed,
-            free_bytes(device),
-            f"{folder.name} needs {gigabytes(needed)} in {weights}",
-            "try a smaller model or --quantize int8"
-            if options.quantize == "none"
-            else "try a smaller model",
-        )
-        model = load_model(
-            GPTBigCodeForCausalLM,
-            folder.path,
-            device=device,
-            dtype=dtype,
-            quantize=options.quantize,
-            attn_implementation=ATTENTION.get(options.attention, options.attention),
-            progress=lambda done, total: report.progress("loading", done, total, "B"),
-        )
+        loaded = load(GPTBigCodeForCausalLM, folder, options, report)
+        config = loaded.model.config
         info = BackendInfo(
             name="torch",
-            device=str(device),
-            dtype=_name(dtype),
-            weights=weights,
+            device=str(loaded.device),
+            dtype=loaded.dtype,
+            weights=loaded.weights,
             n_positions=config.n_positions,
-            batch_tokens=BATCH_TOKENS[device.type],
-            vocab_size=min(vocab_size, model.config.vocab_size),
-            weight_bytes=needed,
+            batch_tokens=BATCH_TOKENS[loaded.device.type],
+            vocab_size=min(vocab_size, config.vocab_size),
+            weight_bytes=loaded.weight_bytes,
         )
-        return cls(model, info)
+        return cls(loaded.model, info)
 
     @torch.inference_mode()
     def prefill(
@@ -266,7 +239,3 @@ def _by_passage(scores: PassageScores, counts: Sequence[int]) -> list[PassageSco
         PassageScores(scores.logprobs[part], scores.ranks[part], scores.entropies[part])
         for part in parts
     ]
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

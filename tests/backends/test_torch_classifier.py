@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bigcode_cli.backends import open_classifier
+from bigcode_cli.backends import loading, open_classifier
 from bigcode_cli.backends.torch_classifier import CLASSES, Model, activation
 from bigcode_cli.engine.protocol import Activation, HeadKind, Passage
 from bigcode_cli.errors import (
     ModelIncompleteError,
+    ModelTooLargeError,
     ModelUnsupportedError,
     UsageError,
 )
@@ -181,3 +182,13 @@ def test_there_is_no_native_classifier(tmp_path: Path) -> None:
     save_head(wide_head("token"), tmp_path)
     with pytest.raises(UsageError, match="native"):
         open_folder(tmp_path, backend="native")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_loaded(
+    kind: HeadKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_head(wide_head(kind), tmp_path)
+    monkeypatch.setattr(loading, "free_bytes", lambda _: 1000)
+    with pytest.raises(ModelTooLargeError, match=r"0\.0 GB free"):
+        open_folder(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bigcode_cli.backends import torch as backend
+from bigcode_cli.backends import loading
 from tests.cli.running import Program, Result
 
 Damage = Callable[[Path], None]
@@ -133,7 +133,7 @@ def test_an_unknown_name_is_refused(name: str, program: Program) -> None:
 def test_a_model_beyond_the_memory_is_refused_before_it_is_loaded(
     program: Program, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(loading, "free_bytes", lambda _: 1000)
     result = program("generate", "x", "-m", model_folder)
     assert_refused(result, "0.0 GB free")
     assert "try a smaller model or --quantize int8" in result.stderr
