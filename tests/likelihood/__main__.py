@@ -11,15 +11,16 @@ from random import Random
 import bigcode_cli  # noqa: F401 -- installs what finds models by name
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.locate import locate
+from bigcode_cli.records import Attention
 from tests.likelihood.cases import GOLDEN, LIMIT, SIZES, golden_texts, open_mini, relative, score
 from tests.likelihood.oracle import Oracle
 
 
-def open_oracle(folder: Path) -> Oracle:
+def open_oracle(folder: Path, attention: str) -> Oracle:
     """``mini`` in float32, carried over by a folder that loses nothing."""
     GPTBigCodeForCausalLM.from_pretrained("mini").save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes((locate("mini") / "tokenizer.json").read_bytes())
-    return Oracle(folder)
+    return Oracle(folder, attention)
 
 
 def write_golden(oracle: Oracle) -> None:
@@ -33,9 +34,9 @@ def write_golden(oracle: Oracle) -> None:
     print(f"wrote {GOLDEN.name}: {len(rows)} scores")
 
 
-def compare(oracle: Oracle, texts: dict[str, str]) -> bool:
+def compare(oracle: Oracle, texts: dict[str, str], attention: Attention) -> bool:
     """Print the largest differences at each size; say whether all are within the limit."""
-    session = open_mini()
+    session = open_mini(attention)
     good = True
     for sizes in SIZES:
         worst, tokens, wrong = (0.0, "-"), 0, 0
@@ -61,10 +62,11 @@ def main() -> int:
     parser.add_argument("folder", type=Path, nargs="?", help="real files to score")
     parser.add_argument("--glob", default="**/*.py")
     parser.add_argument("--files", type=int, default=50)
+    parser.add_argument("--attention", default="eager", choices=("eager", "sdpa"))
     parser.add_argument("--golden", action="store_true", help="write golden.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        oracle = open_oracle(Path(folder))
+        oracle = open_oracle(Path(folder), args.attention)
         if args.golden:
             write_golden(oracle)
         if args.folder is None:
@@ -72,7 +74,7 @@ def main() -> int:
         names = sorted(args.folder.glob(args.glob))
         chosen = Random(0).sample(names, min(args.files, len(names)))
         texts = {str(path.relative_to(args.folder)): path.read_bytes().decode() for path in chosen}
-        return 0 if compare(oracle, texts) else 1
+        return 0 if compare(oracle, texts, args.attention) else 1
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ class Likelihood:
 
 
 class Oracle:
-    """A model folder in transformers, eager, float32."""
+    """A model folder in transformers, float32."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, attention: str) -> None:
         self._model = transformers.GPTBigCodeForCausalLM.from_pretrained(
-            folder, attn_implementation="eager", dtype=torch.float32
+            folder, attn_implementation=attention, dtype=torch.float32
         ).eval()
         self._tokenizer = transformers.PreTrainedTokenizerFast(
             tokenizer_file=str(folder / "tokenizer.json")
