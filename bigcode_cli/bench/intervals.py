@@ -41,6 +41,40 @@ def bootstrap_mean(values: Sequence[float], *, resamples: int = 2000) -> tuple[f
     return means[tail], means[-tail - 1]
 
 
+def bootstrap_ratio_difference(
+    first: Sequence[tuple[float, float]],
+    second: Sequence[tuple[float, float]],
+    *,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """The 95 % percentile interval of the second ratio of sums less the first, over paired items.
+
+    Whole pairs are drawn, each with both its parts (Efron and Tibshirani 1993, chapter 8), so that
+    what makes an item hard for both leaves the difference alone. Of few items, fewer than about 20,
+    it is somewhat too narrow, as percentile intervals are. The draws are the same every time.
+
+    Args:
+        first: numerator and denominator of each item, such as bits and bytes; the denominators
+            are above 0.
+        second: likewise, of the same items.
+
+    Raises:
+        ValueError: there is no pair, or a partner is missing.
+    """
+    pairs = [(*one, *other) for one, other in zip(first, second, strict=True)]
+    if not pairs:
+        raise ValueError("an interval needs at least one pair")
+    draw = Random(0).choices
+    count = len(pairs)
+    differences = []
+    for _ in range(resamples):
+        above, below, other_above, other_below = map(sum, zip(*draw(pairs, k=count), strict=True))
+        differences.append(other_above / other_below - above / below)
+    differences.sort()
+    tail = round(resamples * 0.025)
+    return differences[tail], differences[-tail - 1]
+
+
 def paired_shares(pairs: Iterable[tuple[bool, bool]]) -> tuple[float, float]:
     """The 95 % interval of the first share less the second, both of the same trials.
 

@@ -27,6 +27,7 @@ COMPLETE_VARIABLE = "_BIGCODE_COMPLETE"
 COMMANDS = {
     "generate": "Complete a prompt, and print the completion as it is decoded.",
     "infill": "Fill a hole in a text, and print what belongs there.",
+    "score": "Measure how well a model predicts texts: perplexity and bits per byte.",
     "classify": "Label texts or their parts, with a model that has a head for that.",
     "bench": "Measure how well a model fills in, on a benchmark or on your own files.",
     "repl": "Write code at a prompt where the model completes it live.",
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 """Every command, in the order of the help page. ``cli/NAME.py`` holds its ``app``."""
 
-ALIASES = {"benchmark": "bench"}
+ALIASES = {"benchmark": "bench", "perplexity": "score", "score-perplexity": "score"}
 """Other names of commands, which no page lists."""
 
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -93,11 +93,16 @@ def config(
         row
         for row in own
         if row.table[: len(wanted)] == wanted
-        and (row.key not in shared or row.value != shared[row.key].value)
+        and (row.key not in shared or row.value not in _same_as(shared[row.key].value))
         and (wanted or speech.json or row.source != "default")
     ]
     with open_answer(None, encoding) as answer:
         (_print_json if speech.json else _print_toml)(answer, settings, [*shared.values(), *shown])
+
+
+def _same_as(value: object) -> tuple[object, object]:
+    """What a command has of a shared setting: the value, or a list of it where several may be."""
+    return value, [value]
 
 
 def _all_own(context: typer.Context, settings: Settings) -> Iterator[Setting]:

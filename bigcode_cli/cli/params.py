@@ -7,7 +7,7 @@ Typer as single options. The names of the fields are the keys of ``bigcode.toml`
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -24,12 +24,14 @@ from bigcode_cli.records import (
     Quantize,
 )
 
+MODEL_VARIABLE = "BIGCODE_MODEL"
+
 ModelName = Annotated[
     str,
     typer.Option(
         "--model",
         "-m",
-        envvar="BIGCODE_MODEL",
+        envvar=MODEL_VARIABLE,
         metavar="NAME",
         help="A built-in name, a folder, or a Hub id (owner/name).",
         rich_help_panel=MODEL,
@@ -252,7 +254,7 @@ def _parameters_of(group: type[Any]) -> list[inspect.Parameter]:
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
+            default=field.default if field.default_factory is MISSING else field.default_factory(),
             annotation=hints[field.name],
         )
         for field in fields(group)
