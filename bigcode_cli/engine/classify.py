@@ -37,6 +37,9 @@ from bigcode_cli.records import (
 from bigcode_cli.text.spans import find_spans, read_tags
 from bigcode_cli.text.tokenizer import Tokenizer
 
+CHUNK = 4096
+"""Tokens of a text that are cut into windows at a time."""
+
 ResultT = TypeVar("ResultT", list[float], PassageLabels)
 
 
@@ -154,7 +157,9 @@ class ClassifySession:
         """The windows of each text in order; behind the last, one ``None``."""
         for position, request in enumerate(requests):
             job = self._job(position, request)
-            for window in windows([job.ids], context=context, stride=stride, first=0):
+            # A window costs as much as what is held of the text beyond it.
+            chunks = (job.ids[at : at + CHUNK] for at in range(0, len(job.ids), CHUNK))
+            for window in windows(chunks, context=context, stride=stride, first=0):
                 yield (job, window), window
             yield (job, None), None
 
