@@ -17,8 +17,6 @@ _CEILING = ("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM")
 _HARMLESS = (
     ("core.fsmonitor", "false"),
     ("core.hooksPath", os.devnull),
-    ("core.safecrlf", "false"),
-    ("core.quotePath", "true"),
     ("safe.bareRepository", "explicit"),
 )
 

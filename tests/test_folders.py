@@ -56,6 +56,15 @@ class TestInARepository:
         put(repository(tmp_path / "other"), "b.py")
         assert list_files(tmp_path) == ["module/.gitignore", "module/a.py", "other/b.py"]
 
+    def test_a_repository_behind_a_link_is_not_one_within(self, tmp_path: Path) -> None:
+        outer = repository(tmp_path / "outer")
+        put(repository(outer / "in/module"), "a.py")
+        commit(outer / "in/module")
+        commit(outer)
+        (outer / "in").rename(tmp_path / "far")
+        (outer / "in").symlink_to(tmp_path / "far")
+        assert list_files(outer) == []
+
     def test_a_submodule_that_is_not_there_is_an_ordinary_folder(self, tmp_path: Path) -> None:
         repository(tmp_path)
         commit(repository(tmp_path / "module"))

@@ -17,7 +17,7 @@ def read_patch(patch: IO[bytes]) -> Iterator[tuple[bytes, frozenset[int] | None]
     over in parts, so that memory does not grow with the length of a line.
 
     Args:
-        patch: git's, without context, with the prefixes ``a/`` and ``b/``, names quoted.
+        patch: git's, without context, with the prefixes ``a/`` and ``b/``, made without ``-z``.
     """
     name, is_new = b"", False
     lines: set[int] = set()

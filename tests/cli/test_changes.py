@@ -162,6 +162,12 @@ class TestNames:
         assert added(*names) == dict.fromkeys(names, frozenset({7}))
         assert list(added("in")) == sorted(name for name in names if name.startswith("in/"))
 
+    def test_those_that_are_gone_may_be_anything(self) -> None:
+        put(Path(), *ODD_NAMES)
+        commit(Path())
+        git(Path(), "rm", "-q", "-r", ".")
+        assert added(*ODD_NAMES) == dict.fromkeys(ODD_NAMES, frozenset())
+
     def test_untracked_ones_may_be_anything(self) -> None:
         commit(Path())
         put(Path(), *ODD_NAMES)
@@ -195,12 +201,14 @@ class TestSafety:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         program, mark = trap(tmp_path)
-        commit(repository(Path("module")))
+        repository(Path("module"))
         put(Path(), "a", "module/b", data=SIX)
         put(Path(), ".gitattributes", data=b"* filter=x diff=x\n")
+        put(Path(), "module/.gitattributes", data=b"* filter=inner\n")
         commit(Path("module"))
         commit(Path())
-        put(Path(), "a", "module/b", data=SIX + b"7\n")
+        put(Path(), "a", data=SIX + b"7\n")
+        put(Path(), "module/b", data=SIX.replace(b"6", b"7"))  # of the same size: it must be read
         for folder in (Path(), Path("module")):
             for name in (
                 "core.fsmonitor", "core.pager", "filter.x.clean", "filter.x.process",
@@ -208,6 +216,7 @@ class TestSafety:
             ):  # fmt: skip
                 git(folder, "config", name, str(program))
             git(folder, "config", "filter.x.required", "true")
+        git(Path("module"), "config", "filter.inner.clean", str(program))
         hook = Path(".git/hooks/post-index-change")
         hook.parent.mkdir(exist_ok=True)
         hook.symlink_to(program)
