@@ -35,12 +35,12 @@ def likelihoods(
     rows = max(1, LOGITS_BYTES[states.device.type] // (4 * vocab_size))
     parts: list[Tensor] = []
     for some, wanted in zip(torch.split(states, rows), torch.split(targets, rows), strict=True):
-        logits = head(some).float()
-        chosen = logits.gather(-1, wanted[:, None])
-        normaliser = logits.logsumexp(-1, keepdim=True)
-        columns = [chosen - normaliser]
+        logits = head(some)
+        # One fused pass that reads the logits as they are and computes in float32.
+        log_p = logits.log_softmax(-1, dtype=torch.float32)
+        columns = [log_p.gather(-1, wanted[:, None])]
         if detail:
-            columns += [_ranks(logits, chosen, wanted), _entropies(logits, normaliser)]
+            columns += [_ranks(logits, wanted), _entropies(log_p)]
         parts.append(torch.cat(columns, dim=-1))
     told = torch.cat(parts).T.tolist()
     if not detail:
@@ -48,14 +48,14 @@ def likelihoods(
     return PassageScores(told[0], [int(rank) for rank in told[1]], told[2])
 
 
-def _ranks(logits: Tensor, chosen: Tensor, targets: Tensor) -> Tensor:
+def _ranks(logits: Tensor, targets: Tensor) -> Tensor:
     """``(time, 1)``, float32: exact for any vocabulary below 2^24."""
+    chosen = logits.gather(-1, targets[:, None])
     ids = torch.arange(logits.shape[-1], device=logits.device)
     before = (logits > chosen) | ((logits == chosen) & (ids < targets[:, None]))
     return before.sum(-1, keepdim=True).float() + 1
 
 
-def _entropies(logits: Tensor, normaliser: Tensor) -> Tensor:
-    r"""``(time, 1)`` in nats: $-\sum p \log p$ with $\log p$ = logits less their normaliser."""
-    log_p = logits - normaliser
+def _entropies(log_p: Tensor) -> Tensor:
+    r"""``(time, 1)`` in nats: $-\sum p \log p$."""
     return -(log_p.exp() * log_p).sum(-1, keepdim=True)

@@ -25,15 +25,8 @@ def environment(
     """
     info = session.info
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "bigcode": __version__,
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        **machine(info.device),
         "threads": options.threads,
-        "gpu": _gpu_name(info.device),
         "model": model,
         "revision": revision,
         "backend": info.name,
@@ -43,6 +36,20 @@ def environment(
         "attention": options.attention,
         "context": info.n_positions,
         "load_s": session.load_s,
+    }
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The program's version, the machine's parts and the date."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "bigcode": __version__,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "gpu": _gpu_name(device),
     }
 
 

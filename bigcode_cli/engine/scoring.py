@@ -7,7 +7,9 @@ recipe often copied, weighs tokens by the window they happen to fall into.
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
+from bigcode_cli.engine.ahead import made_ahead, mapped_ahead
 from bigcode_cli.engine.places import Places
 from bigcode_cli.engine.protocol import Backend, Passage, PassageScores
 from bigcode_cli.engine.windows import run_batched, window_sizes, windows
@@ -22,6 +24,9 @@ from bigcode_cli.records import (
     TokenScore,
 )
 from bigcode_cli.text.tokenizer import Tokenizer
+
+PARTS_AHEAD = 256
+"""Windows that are made while the model runs; a few megabytes."""
 
 
 def log_probabilities(
@@ -55,6 +60,7 @@ class _Part:
 
     Attributes:
         ids: these tokens.
+        n_bytes: that they stand for.
         lead: how many of them, at the text's start, are context alone.
         places: line and column of each, where anyone asks.
         counts: whether each counts; ``None`` where all but the lead do.
@@ -63,10 +69,19 @@ class _Part:
 
     sheet: _Sheet
     ids: tuple[int, ...] = ()
+    n_bytes: int = 0
     lead: int = 0
     places: tuple[tuple[int, int], ...] = ()
     counts: tuple[bool, ...] | None = None
     last: bool = False
+
+
+_Item = tuple[_Part, Passage | None]
+
+
+def _failing(error: BigcodeError) -> Iterator[Sequence[int]]:
+    raise error
+    yield ()
 
 
 class Scorer:
@@ -95,10 +110,9 @@ class Scorer:
     ) -> Generator[ScoredTokens | Scored | Failure]:
         """See ``Session.score``."""
         done = 0
-        parts = (
-            pair for position, one in enumerate(requests) for pair in self._parts(position, one)
-        )
-        for part, scores in run_batched(parts, self._run_batch, self._backend.info.batch_tokens):
+        parts = made_ahead(self._all_parts(requests), PARTS_AHEAD)
+        batch_tokens = self._backend.info.batch_tokens
+        for part, scores in run_batched(parts, self._run_batch, batch_tokens):
             sheet = part.sheet
             if part.last:
                 yield self._end(sheet)
@@ -106,8 +120,7 @@ class Scorer:
             self._count(part, scores)
             if self._options.tokens:
                 yield ScoredTokens(sheet.position, tuple(self._told(part, scores)))
-            lengths = self._tokenizer.byte_lengths
-            done += sum(lengths[id_] for id_ in part.ids)
+            done += part.n_bytes
             # The size was that of the files' bytes, which another encoding spells otherwise.
             if total_bytes is None or done < total_bytes:
                 report.progress("scoring", done, total_bytes, "B")
@@ -116,9 +129,23 @@ class Scorer:
     def _run_batch(self, passages: Sequence[Passage]) -> list[PassageScores]:
         return self._backend.score(passages, detail=self._options.tokens)
 
+    def _all_parts(self, requests: Iterable[ScoreRequest]) -> Iterator[_Item]:
+        encoded = mapped_ahead(self._begin, requests)
+        for position, (request, chunks) in enumerate(encoded):
+            yield from self._parts(position, request, chunks)
+
+    def _begin(self, request: ScoreRequest) -> tuple[ScoreRequest, Iterator[Sequence[int]]]:
+        """Encode the first chunk of a text: all of it, as a rule."""
+        chunks = self._chunks(request.pieces)
+        try:
+            first = list(islice(chunks, 2 if self._options.bos else 1))
+        except BigcodeError as error:
+            return request, _failing(error)
+        return request, chain(first, chunks)
+
     def _parts(
-        self, position: int, request: ScoreRequest
-    ) -> Iterator[tuple[_Part, Passage | None]]:
+        self, position: int, request: ScoreRequest, chunks: Iterable[Sequence[int]]
+    ) -> Iterator[_Item]:
         """A text's parts in order, each with the passage that scores it if anything in it counts.
 
         What goes wrong ends it: the text is gone, or holds what the tokenizer cannot encode.
@@ -127,7 +154,6 @@ class Scorer:
         sheet = _Sheet(position, request, Places() if watched else None)
         # Without an end of text before it, a text's first token is nobody's target.
         first = 1 if self._options.bos else 0
-        chunks = self._chunks(request.pieces)
         try:
             for window in windows(chunks, context=self._context, stride=self._stride, first=first):
                 part = self._part(sheet, window)
@@ -151,13 +177,15 @@ class Scorer:
     def _part(self, sheet: _Sheet, window: Passage) -> _Part:
         ids = window.ids[window.counted :]
         lead = 0 if window.counted else 1
+        lengths = self._tokenizer.byte_lengths
+        n_bytes = sum(lengths[id_] for id_ in ids)
         sheet.tokens += len(ids)
         if sheet.places is None:
-            return _Part(sheet, ids, lead)
+            return _Part(sheet, ids, n_bytes, lead)
         places = tuple(map(sheet.places.take, map(self._tokenizer.token_bytes, ids)))
         lines = sheet.request.lines
         counts = None if lines is None else tuple(line in lines for line, _ in places)
-        return _Part(sheet, ids, lead, places, counts)
+        return _Part(sheet, ids, n_bytes, lead, places, counts)
 
     def _passage(self, window: Passage, part: _Part) -> Passage | None:
         """What the model is to run for a part; nothing where nothing of it counts."""
@@ -170,13 +198,14 @@ class Scorer:
         if scores is None:
             return
         sheet, lengths = part.sheet, self._tokenizer.byte_lengths
-        ids, logprobs = part.ids[part.lead :], scores.logprobs
+        logprobs, n_bytes = scores.logprobs, part.n_bytes
+        n_bytes -= sum(lengths[id_] for id_ in part.ids[: part.lead])
         if part.counts is not None:
             counted = [at for at, counts in enumerate(part.counts[part.lead :]) if counts]
-            ids = tuple(ids[at] for at in counted)
             logprobs = [logprobs[at] for at in counted]
-        sheet.scored += len(ids)
-        sheet.n_bytes += sum(lengths[id_] for id_ in ids)
+            n_bytes = sum(lengths[part.ids[part.lead + at]] for at in counted)
+        sheet.scored += len(logprobs)
+        sheet.n_bytes += n_bytes
         sheet.nll_sums.append(-math.fsum(logprobs))
 
     def _told(self, part: _Part, scores: PassageScores | None) -> Iterator[TokenScore]:
