@@ -21,7 +21,8 @@ def streams(draw: st.DrawFn) -> list[list[int]]:
 
 def expected_windows(length: int, context: int, stride: int, first: int) -> list[tuple[int, ...]]:
     """(start, counted from, stop) of each window, from positions alone."""
-    found, counted = [], first
+    found: list[tuple[int, ...]] = []
+    counted = first
     while counted < length:
         stop = min(context if counted < context else counted + stride, length)
         found.append((max(0, stop - context), counted, stop))
@@ -110,12 +111,12 @@ def test_a_batch_gathers_what_is_of_similar_length() -> None:
 def test_no_more_is_taken_ahead_than_a_few_batches() -> None:
     taken = 0
 
-    def items() -> Sequence[tuple[int, Passage | None]]:
+    def item() -> tuple[int, Passage | None]:
         nonlocal taken
         taken += 1
         return taken, Passage((0,) * 10, 1)
 
-    results = run_batched((items() for _ in range(1000)), lambda some: [0] * len(some), 40)
+    results = run_batched((item() for _ in range(1000)), lambda some: [0] * len(some), batch_tokens=40)
     next(results)
     assert taken == LOOKAHEAD * 40 // 10
 
