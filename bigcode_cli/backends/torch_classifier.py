@@ -118,8 +118,11 @@ class TorchClassifier:
             ids[row, : len(passage.ids)] = torch.tensor(passage.ids)
             real[row, : len(passage.ids)] = True
         ids, real = ids.to(self._device), real.to(self._device)
-        # One row needs no mask, and attention is faster without.
-        mask = real if len(passages) > 1 else None
+        # Where nothing is padding, attention is faster without a mask; but a sequence head is told
+        # by it where rows end.
+        is_even = len({len(passage.ids) for passage in passages}) == 1
+        tells = self.info.kind == "sequence" and len(passages) > 1
+        mask = None if is_even and not tells else real
         try:
             output = self._model(ids, attention_mask=mask, use_cache=False)
         except torch.OutOfMemoryError as error:

@@ -155,7 +155,8 @@ class WindowFlags:
 class HeadFlags:
     """Which classifier, and how it is brought into memory.
 
-    ``head`` is no ``model``: what is set for the commands that complete is no classifier.
+    ``head`` is no ``model``, nor is its revision ``revision``: what is set for the commands that
+    complete is no classifier.
     """
 
     task: Annotated[
@@ -173,7 +174,7 @@ class HeadFlags:
             rich_help_panel=MODEL,
         ),
     ] = None
-    revision: Revision = None
+    head_revision: Revision = None
     offline: Offline = False
     device: Device = "auto"
     dtype: DtypeName = "auto"
@@ -195,14 +196,15 @@ class HeadFlags:
                 "no classifier",
                 "name a folder or a Hub id with --model, or a built-in head with --task",
             )
-        if self.task is not None and self.revision is not None:
+        if self.task is not None and self.head_revision is not None:
             raise UsageError("--revision is for models on the Hub, and --task is built in")
 
     @property
     def flags(self) -> ModelFlags:
         """The same as of any other model."""
         shared = {name: getattr(self, name) for name in self.__slots__ if name in _SHARED}
-        return ModelFlags(model=self.head or self.task or "", **shared)
+        name = self.head or self.task or ""
+        return ModelFlags(model=name, revision=self.head_revision, **shared)
 
 
 _SHARED = {field.name for field in fields(ModelFlags)}

@@ -40,7 +40,7 @@ PROJECT_KEYS = (
 UNSETTABLE = frozenset(
     {"help", "version", "debug", "install_completion", "show_completion"}
     | {"prefix", "suffix", "write", "force"}  # these are of one call
-    | {"task", "head", "redact"}  # as are these
+    | {"task", "head", "head_revision", "redact"}  # as are these
 )
 
 

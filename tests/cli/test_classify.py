@@ -383,15 +383,21 @@ class TestModel:
         result = program("classify", stdin=b"a 1")
         assert (result.code, result.stdout) == (2, b"")
         assert "--model" in result.stderr
+        assert "no classifier" in result.stderr
         both = program("classify", "--task", "x", "-m", number_folder, stdin=b"a 1")
         assert both.code == 2
 
     def test_settings_name_no_classifier(self, program: Program, number_folder: Path) -> None:
-        for key in ("task", "head", "model"):
+        for key in ("task", "head", "model", "revision"):
             write("bigcode.toml", f"[classify]\n{key} = {json.dumps(str(number_folder))}\n")
             result = program("classify", stdin=b"a 1")
             assert (result.code, result.stdout) == (2, b"")
             assert f"no setting '{key}'" in result.stderr
+
+    def test_a_revision_that_is_set_is_of_another_model(self, numbers: Classify) -> None:
+        write("bigcode.toml", 'revision = "main"\n')
+        assert numbers(stdin=b"a 1").code == 0
+        assert numbers("--revision", "main", stdin=b"a 1").code == 2
 
     def test_settings_say_how_texts_are_read(self, numbers: Classify) -> None:
         write("bigcode.toml", "[classify]\ncontext = 4\nstride = 9\n")
