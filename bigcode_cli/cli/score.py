@@ -101,6 +101,7 @@ def score(
     length. The less a text surprises the model, the lower the figures.
     """
     check_encoding(encoding)
+    texts.check()
     look.check(speech, output)
     thresholds.check()
     model.check(look, thresholds)

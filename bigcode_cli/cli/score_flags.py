@@ -87,6 +87,15 @@ class TextFlags:
         ),
     ] = None
 
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: records are to have a history.
+        """
+        if self.diff is not None and self.jsonl is not None:
+            raise UsageError("--diff needs files, and --jsonl holds records")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayFlags:

@@ -67,13 +67,13 @@ class Lines:
         """End the line under way; ``line`` is the next that a token begins in."""
         if self._tokens:
             end = self._data.find(b"\n")
-            content = self._data if end < 0 else self._data[:end]
+            content = self._data if end < 0 else self._data[:end].removesuffix(b"\r")
             yield LineScore(
                 line=self._line,
                 tokens=self._tokens,
                 n_bytes=self._bytes,
                 nll_sum=self._nll,
-                text=content.removesuffix(b"\r").decode("utf-8", "replace"),
+                text=content.decode("utf-8", "replace"),
             )
         for _ in range(line - self._line):
             del self._data[: self._data.find(b"\n") + 1]

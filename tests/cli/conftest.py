@@ -1,5 +1,6 @@
 """A program to run, away from this machine's settings, and a small random model for it."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bigcode_cli.model.checkpoint import save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import LoadOptions, ModelFolder
 from tests.cli.infilling import TEXT, Infill
-from tests.cli.running import ROOT, Program
+from tests.cli.running import ROOT, Program, Result
 from tests.sessions import random_model
 from tests.tokenizers import SPECIAL_TOKENS, tiny_json, tiny_tokenizer
 
@@ -43,6 +44,12 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Program:
 def infill(program: Program, model_folder: Path) -> Infill:
     """``bigcode infill -m MODEL -n 20 …``."""
     return partial(program, "infill", "-m", model_folder, "-n", 20)
+
+
+@pytest.fixture
+def score(program: Program, model_folder: Path) -> Callable[..., Result]:
+    """``bigcode score -m MODEL …``."""
+    return partial(program, "score", "-m", model_folder)
 
 
 @pytest.fixture
