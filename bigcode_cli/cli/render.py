@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 DELAY_S = 0.5
 """Work that ends sooner shows no progress."""
+
+RETURN_S = 0.1
+"""After which the progress of longer work comes back, where part of an answer took it down."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -66,6 +70,7 @@ class TerminalReporter:
         self._timer: threading.Timer | None = None
         self._work: dict[str, tuple[int, int | None, str]] = {}
         self._tasks: dict[str, TaskID] = {}
+        self._begun: dict[str, float] = {}
         self._bars: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -104,18 +109,21 @@ class TerminalReporter:
             if self._bars is not None:
                 self._update(label)
             elif self._timer is None:
-                self._timer = threading.Timer(DELAY_S, self._show)
+                now = monotonic()
+                spent = now - self._begun.setdefault(label, now)
+                self._timer = threading.Timer(max(DELAY_S - spent, RETURN_S), self._show)
                 self._timer.daemon = True
                 self._timer.start()
 
     def clear(self) -> None:
-        """Take down what is shown: the answer begins, or the command ends."""
+        """Take down what is shown: part of the answer comes, or the command ends."""
         with self._lock:
             self._work.clear()
             self._stop()
 
     def _end(self, label: str) -> None:
         self._work.pop(label, None)
+        self._begun.pop(label, None)
         if self._bars is not None and (task := self._tasks.pop(label, None)) is not None:
             self._bars.remove_task(task)
         if not self._work:
