@@ -53,7 +53,7 @@ class HeatmapView:
 
     def __init__(self, answer: TerminalAnswer) -> None:
         self._answer = answer
-        self._styles = _styles()
+        self._styles = styles()
         self._pieces = Pieces()
         self._safe = StyledTerminalText[int]()
         self._legend_ago: int | None = None  # lines
@@ -192,7 +192,7 @@ def spell(data: bytes) -> str:
         return repr(data)
 
 
-def _styles() -> "list[Style | None]":
+def styles() -> "list[Style | None]":
     """How each level looks on this terminal."""
     from rich.style import Style
 

@@ -66,7 +66,9 @@ In a pipe, a line is PERPLEXITY, BITS PER BYTE and PATH, separated by tabs; for
 ENTROPY, PATH:LINE:COLUMN and TEXT, the text in quotes as JSON has it; for
 several models the bits per byte of each, and PATH. Of JSONL, the id stands for
 the path. What has no token to score is nan. The total of several texts is a
-note on stderr. A token belongs to the line that it begins in.
+note on stderr. A token belongs to the line that it begins in. On a terminal,
+all of these are tables, and figures of lines and tokens have the heatmap's
+colours, a line's that of its mean token.
 
 Several models are loaded one after the other. Further ones are compared with
 the first: total bits per byte, with a 95 % interval by the paired bootstrap

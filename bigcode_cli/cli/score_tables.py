@@ -3,7 +3,10 @@
 import json
 import shutil
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from bigcode_cli.cli.heat import level
+from bigcode_cli.cli.heatmap import styles
 from bigcode_cli.cli.output import TerminalAnswer
 from bigcode_cli.cli.render import TerminalReporter, one_line
 from bigcode_cli.cli.score_lines import Lines, LineScore
@@ -11,6 +14,9 @@ from bigcode_cli.cli.score_text import Item, decimals, facts, total_name
 from bigcode_cli.cli.score_views import View, entropy_bits, token_text
 from bigcode_cli.records import Scored, TokenScore
 from bigcode_cli.text.terminal import escape_control
+
+if TYPE_CHECKING:
+    from rich.style import Style
 
 GAP = "  "
 TITLE, SUM = "bold", "italic"
@@ -28,19 +34,26 @@ class Table:
     ) -> None:
         self._answer, self._report, self._widths = answer, report, widths
 
-    def row(self, *cells: str, style: str | None = None) -> None:
-        """Show a row; its last cell is free text, made harmless already."""
+    def row(self, *cells: str, style: str | None = None, heat: "Style | None" = None) -> None:
+        """Show a row; its last cell is free text, made harmless already.
+
+        Args:
+            heat: of the first figure.
+        """
         *figures, text = cells
-        aligned = (cell.rjust(width) for cell, width in zip(figures, self._widths, strict=True))
-        self.say(GAP.join((*aligned, text)), style)
+        first, *more = (
+            cell.rjust(width) for cell, width in zip(figures, self._widths, strict=True)
+        )
+        self._show((first, heat or _look(style)), (GAP + GAP.join((*more, text)), _look(style)))
 
     def say(self, text: str, style: str | None = None) -> None:
         """Show a line."""
-        from rich.style import Style
+        self._show((text, _look(style)))
 
+    def _show(self, *parts: "tuple[str, Style | None]") -> None:
         self._report.clear()
-        look = None if style is None else Style.parse(style)
-        self._answer.show_parts([(text.rstrip(), look), ("\n", None)])
+        *others, (text, style) = parts
+        self._answer.show_parts([*others, (text.rstrip(), style), ("\n", None)])
 
     def cropped(self, text: str) -> str:
         """As much of a text as fits the last column."""
@@ -72,7 +85,10 @@ class FileTable(View):
 
 
 class PartsTable(View):
-    """Each text's parts under its name, and what is to be said of it as a whole."""
+    """Each text's parts under its name, and what is to be said of it as a whole.
+
+    The first figure of a part has the colour that the heatmap would give it.
+    """
 
     def __init__(
         self,
@@ -84,6 +100,7 @@ class PartsTable(View):
         self._table = Table(answer, report, widths)
         self._titles = titles
         self._begun = False
+        self._heat = styles()
 
     def begin(self, item: Item) -> None:
         """Show the titles, and the name over the texts."""
@@ -131,6 +148,7 @@ class LineTable(PartsTable):
             decimals(line.bits_per_byte, 3),
             str(line.line),
             self._table.cropped(text),
+            heat=self._heat[level(line.bits / line.tokens)],
         )
 
 
@@ -150,7 +168,14 @@ class TokenTable(PartsTable):
                     decimals(entropy_bits(token), 2),
                     f"{token.line}:{token.column}",
                     escape_control(json.dumps(token_text(token), ensure_ascii=False)),
+                    heat=self._heat[level(token.bits or 0)],
                 )
+
+
+def _look(style: str | None) -> "Style | None":
+    from rich.style import Style
+
+    return None if style is None else Style.parse(style)
 
 
 def _figures(scored: Scored) -> tuple[str, str, str]:

@@ -6,11 +6,15 @@ import re
 import signal
 import subprocess
 import time
+from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from bigcode_cli.cli.heat import level
 from bigcode_cli.engine.session import Session
+from bigcode_cli.records import TokenScore
 from tests.cli.running import Program, command, environment
 from tests.cli.scores import OTHER, TEXT, Score, rows, scored, tokens
 from tests.cli.screen import Screen, Typist
@@ -35,6 +39,12 @@ def shown(score: Score, *args: object, **options: object) -> list[str]:
     result = score(*args, stdout_terminal=True, **options)
     assert (result.code, result.stderr) == (0, "")
     return SGR.sub("", result.stdout.decode()).removesuffix("\n").split("\n")
+
+
+def mean_bits(told: list[TokenScore]) -> list[float]:
+    """Of each line's tokens."""
+    by_line = groupby(told, key=lambda token: token.line)
+    return [fmean(token.bits or 0 for token in line) for _, line in by_line]
 
 
 class TestTables:
@@ -83,6 +93,21 @@ class TestTables:
             if "\\u202e" not in text:
                 assert json.loads(text) == token.data.decode("utf-8", "replace")
         assert facts.endswith(f"{len(table)} tokens")
+
+    def test_figures_of_parts_have_the_heatmap_s_colours(
+        self, score: Score, session: Session
+    ) -> None:
+        Path("a.py").write_bytes((TEXT + OTHER).encode())
+        told = tokens(session, TEXT + OTHER)
+        for by, levels in (
+            ("token", [level(token.bits or 0) for token in told]),
+            ("line", [level(bits) for bits in mean_bits(told)]),
+        ):
+            lines = score("a.py", "--by", by, stdout_terminal=True).stdout.decode().splitlines()
+            looks = [SGR.match(line) for line in lines[1:-1]]
+            assert [look is not None for look in looks] == [one > 0 for one in levels]
+            assert len({look[0] for look in looks if look}) == len({one for one in levels if one})
+            assert len(set(levels)) > 2
 
     @pytest.mark.parametrize("by", ["line", "token"])
     def test_several_texts_stand_under_their_names(
