@@ -235,9 +235,10 @@ def _checked(
     if get_origin(annotation) is Literal:
         good, wanted = value in get_args(annotation), " or ".join(get_args(annotation))
     elif get_origin(annotation) is list:
-        value = [value] if isinstance(value, str) else value
+        if _plain(key) == "model" and isinstance(value, str):  # shared with those that take one
+            value = [value]
         good = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        wanted = "a text or a list of texts"
+        wanted = "a list of texts"
     elif annotation is bool:
         good, wanted = isinstance(value, bool), "true or false"
     elif annotation is int:

@@ -107,7 +107,7 @@ class TestTables:
             looks = [SGR.match(line) for line in lines[1:-1]]
             assert [look is not None for look in looks] == [one > 0 for one in levels]
             assert len({look[0] for look in looks if look}) == len({one for one in levels if one})
-            assert len(set(levels)) > 2
+            assert len(set(levels)) > 1
 
     @pytest.mark.parametrize("by", ["line", "token"])
     def test_several_texts_stand_under_their_names(
