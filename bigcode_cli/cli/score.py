@@ -103,7 +103,7 @@ def score(
     length. The less a text surprises the model, the lower the figures.
     """
     check_encoding(encoding)
-    texts.check()
+    texts.check(thresholds)
     look.check(speech, output)
     thresholds.check()
     model.check(look, thresholds)
@@ -188,6 +188,8 @@ class _Run:
 
     def score(self, flags: ModelFlags, view: View, *, stats: bool) -> None:
         """Score what did not fail yet, and forget the model."""
+        if not self._items:
+            return
         session = open_session(flags, self.report)
         self._check(session, flags)
         one = Pass(self._items, view, self._limits, several=self._several)

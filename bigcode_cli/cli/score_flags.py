@@ -87,14 +87,16 @@ class TextFlags:
         ),
     ] = None
 
-    def check(self) -> None:
+    def check(self, thresholds: "ThresholdFlags") -> None:
         """Refuse what makes no sense.
 
         Raises:
-            UsageError: records are to have a history.
+            UsageError: records are to have a history, or some lines are to be compared with all.
         """
         if self.diff is not None and self.jsonl is not None:
             raise UsageError("--diff needs files, and --jsonl holds records")
+        if self.diff is not None and thresholds.baseline is not None:
+            raise UsageError("--diff scores some lines, and --baseline compares whole texts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,8 @@ class ColumnRows(View):
     def compare(self) -> None:
         """Tell how far the models are apart."""
         for difference in self._results.differences():
-            self._report.note(str(difference))
+            if difference.files:
+                self._report.note(str(difference))
 
 
 class ColumnTable(View):
@@ -154,7 +155,8 @@ class ColumnTable(View):
     def compare(self) -> None:
         """Tell how far the models are apart."""
         for difference in self._results.differences():
-            self._table.say(one_line(str(difference)), SUM)
+            if difference.files:
+                self._table.say(one_line(str(difference)), SUM)
 
     def _show(self, values: Sequence[float | None], name: str, style: str | None = None) -> None:
         self._table.row(*(decimals(value, 3) for value in values), name, style=style)

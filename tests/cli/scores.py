@@ -80,11 +80,12 @@ def rows(result: Result) -> list[list[str]]:
     return [line.split("\t") for line in lines]
 
 
-def gone_meanwhile(patch: pytest.MonkeyPatch, name: str) -> None:
-    """Take a file away after it was found and before it is scored."""
+def gone_meanwhile(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Take files away after they were found and before they are scored."""
 
     def opened(flags: ModelFlags, report: Reporter) -> Session:
-        Path(name).unlink()
+        for name in names:
+            Path(name).unlink()
         return open_session(flags, report)
 
     patch.setattr("bigcode_cli.cli.score.open_session", opened)

@@ -75,3 +75,7 @@ def test_texts_without_a_history_are_refused(score: Score) -> None:
     assert "--diff" in refusal(score("-", "--diff", "HEAD", stdin=b"x"))
     Path("r").write_text('{"text": "x"}\n')
     assert refusal(score("--jsonl", "r", "--diff", "HEAD")).startswith("--diff")
+
+
+def test_some_lines_are_not_compared_with_all(score: Score) -> None:
+    assert refusal(score("--diff", "HEAD", "--baseline", "base")).startswith("--diff scores some")

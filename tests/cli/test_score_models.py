@@ -13,7 +13,15 @@ from bigcode_cli.engine.session import Session
 from bigcode_cli.records import LoadOptions, ModelFolder, Scored
 from tests.cli.infilling import refusal
 from tests.cli.running import Program
-from tests.cli.scores import Score, content, objects, rows, save_random_model, scored
+from tests.cli.scores import (
+    Score,
+    content,
+    gone_meanwhile,
+    objects,
+    rows,
+    save_random_model,
+    scored,
+)
 
 TEXTS = {
     f"{name}.py": f"def {name}(x):\n    return {name} * x\n" * n
@@ -144,7 +152,9 @@ def test_empty_texts_and_texts_without_a_byte_count_for_nothing(both: Score) -> 
     Path("b").touch()
     none = objects(both("empty", "b", "--json"))[-1]
     assert (none["files"], none["difference"], none["low"]) == (0, None, None)
-    assert both("empty", "b").code == 0
+    bare = both("empty", "b")
+    assert bare.code == 0
+    assert "against" not in bare.stderr
 
 
 def test_a_text_that_fails_is_told_once_and_left_out(both: Score, files: list[str]) -> None:
@@ -153,6 +163,17 @@ def test_a_text_that_fails_is_told_once_and_left_out(both: Score, files: list[st
     assert result.code == 1
     assert result.stderr.count("error: ") == 1
     assert [row[2] for row in rows(result)] == files[:2]
+
+
+def test_no_further_model_is_loaded_when_all_failed(
+    score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        Path(name).write_text("x")
+    gone_meanwhile(monkeypatch, "a", "b")
+    result = score("a", "b", "-m", "no/such/model", "--offline")
+    assert (result.code, result.stdout) == (1, b"")
+    assert result.stderr.count("error: ") == 2
 
 
 def test_a_pipe_is_read_once_for_all_models(both: Score, files: list[str]) -> None:
