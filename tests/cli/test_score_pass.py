@@ -21,7 +21,7 @@ from bigcode_cli.records import ScoreOptions
 from tests.cli.running import Stream
 
 LINE = "value = function(value)\n"
-COUNT = 4000
+COUNT = 8000
 
 
 def broken() -> Iterator[str]:
