@@ -7,6 +7,7 @@ import torch
 
 from bigcode_cli.backends.devices import choose_device, choose_dtype, free_bytes
 from bigcode_cli.backends.memory import gigabytes, require_memory
+from bigcode_cli.backends.plans import allow_plans
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.pretrained import GPTBigCodePreTrainedModel
 from bigcode_cli.model.tensor_index import read_tensor_index
@@ -46,6 +47,7 @@ def load(
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
+    allow_plans(False)
     dtype = choose_dtype(options.dtype, device)
     dtype_name = str(dtype).removeprefix("torch.")
     weights = options.quantize if options.quantize != "none" else dtype_name

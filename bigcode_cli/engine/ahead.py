@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MAX_WORKERS = 16
+MAX_WORKERS = 4
 POLL_S = 0.1
 """How soon the thread sees that nobody reads any more."""
 

@@ -124,7 +124,8 @@ def test_logprobs_are_those_of_the_unfiltered_model() -> None:
 
 def log_softmax(backend: TorchBackend, ids: Sequence[int]) -> Tensor:
     """``(time - 1, vocab)``: over each id but the first, in one pass."""
-    return backend._model(torch.tensor([ids])).logits.detach()[0, :-1].log_softmax(-1)
+    logits: Tensor = backend._model(torch.tensor([ids])).logits
+    return logits.detach()[0, :-1].log_softmax(-1)
 
 
 def drawn(length: int) -> tuple[int, ...]:
