@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bigcode_cli.cli.answers import tell_failure
-from bigcode_cli.cli.classify_flags import HeadFlags, LabelFlags, TextFlags, WindowFlags
+from bigcode_cli.cli.classify_flags import HeadFlags, LabelFlags
 from bigcode_cli.cli.classify_views import (
     Choice,
     Item,
@@ -25,6 +25,7 @@ from bigcode_cli.cli.output import Answer, open_answer
 from bigcode_cli.cli.params import Encoding, OutputFile, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter, print_error
 from bigcode_cli.cli.sources import Found, Source, find_sources
+from bigcode_cli.cli.text_flags import TextFlags, WindowFlags
 from bigcode_cli.errors import InputError
 from bigcode_cli.records import ClassifyOptions, ClassifyRequest, Failure, Spans
 
@@ -94,8 +95,8 @@ def classify(
         found = find_sources(
             files or (), globs=texts.glob or (), jsonl=texts.jsonl, encoding=encoding, what="text"
         )
-        if found.binary:
-            report.note(f"{found.binary:,} binary files were passed over")
+        if found.skipped is not None:
+            report.note(found.skipped)
         failed = found.failed
         if found.sources:
             exact = _exact(found.sources[0], encoding)[0] if labels.redact else encoding

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bigcode_cli.cli.help import INPUT, MODEL, OUTPUT
+from bigcode_cli.cli.help import MODEL, OUTPUT
 from bigcode_cli.cli.params import (
     AttentionOption,
     BackendOption,
@@ -24,31 +24,7 @@ from bigcode_cli.errors import UsageError
 if TYPE_CHECKING:
     from bigcode_cli.engine.protocol import ClassifierInfo
 
-LABELS, WINDOWS = "Labels", "Windows"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextFlags:
-    """What is classified, beside FILES."""
-
-    glob: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--glob",
-            metavar="PATTERN",
-            help="Of a folder, files with such names alone. Repeatable.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            "--jsonl",
-            metavar="FILE",
-            help='Classify every line {"id": …, "text": …} of FILE.',
-            rich_help_panel=INPUT,
-        ),
-    ] = None
+LABELS = "Labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,32 +99,6 @@ class LabelFlags:
         is_probability = info.activation != "none"
         if self.threshold is not None and is_probability and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold must be from 0 to 1, not {self.threshold}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowFlags:
-    """How texts that exceed the model's context are read."""
-
-    context: Annotated[
-        int | None,
-        typer.Option(
-            "--context",
-            metavar="N",
-            help="Tokens that the model sees at once.",
-            show_default="all that it takes",
-            rich_help_panel=WINDOWS,
-        ),
-    ] = None
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            "--stride",
-            metavar="N",
-            help="Tokens from the end of a window to that of the next.",
-            show_default="half the context",
-            rich_help_panel=WINDOWS,
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

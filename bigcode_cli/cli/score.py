@@ -15,11 +15,10 @@ from bigcode_cli.cli.params import Encoding, ModelFlags, OutputFile, OutputFlags
 from bigcode_cli.cli.render import TerminalReporter, print_error
 from bigcode_cli.cli.score_flags import (
     WORSE,
+    CountFlags,
     LookFlags,
     ModelsFlags,
-    TextFlags,
     ThresholdFlags,
-    WayFlags,
 )
 from bigcode_cli.cli.score_models import (
     ColumnRows,
@@ -41,6 +40,7 @@ from bigcode_cli.cli.score_views import (
     View,
 )
 from bigcode_cli.cli.sources import Found, find_sources
+from bigcode_cli.cli.text_flags import TextFlags, WindowFlags
 from bigcode_cli.cli.thresholds import Baseline, Regression, Thresholds, Way
 from bigcode_cli.records import ScoreOptions
 
@@ -90,7 +90,8 @@ def score(
     *,
     texts: TextFlags,
     encoding: Encoding = "utf-8",
-    way: WayFlags,
+    windows: WindowFlags,
+    count: CountFlags,
     thresholds: ThresholdFlags,
     look: LookFlags,
     output: OutputFile = None,
@@ -103,14 +104,16 @@ def score(
     length. The less a text surprises the model, the lower the figures.
     """
     check_encoding(encoding)
-    texts.check(thresholds)
+    count.check(texts, thresholds)
     look.check(speech, output)
     thresholds.check()
     model.check(look, thresholds)
-    options = way.options(tokens=look.tokens)
+    options = ScoreOptions(
+        context=windows.context, stride=windows.stride, bos=count.bos, tokens=look.tokens
+    )
     limits = _limits(thresholds)
     with TerminalReporter(speech.quiet) as report:
-        found = _find(files or (), texts, encoding, report)
+        found = _find(files or (), texts, count.diff, encoding, report)
         items = [Item(number, source) for number, source in enumerate(found.sources)]
         failed = found.failed
         if items:
@@ -150,17 +153,21 @@ def _judge(limits: Thresholds, report: TerminalReporter, failed: int) -> None:
 
 
 def _find(
-    files: Sequence[Path], flags: TextFlags, encoding: str, report: TerminalReporter
+    files: Sequence[Path],
+    texts: TextFlags,
+    diff: str | None,
+    encoding: str,
+    report: TerminalReporter,
 ) -> Found:
-    globs = flags.glob or ()
-    if flags.diff is None:
-        found = find_sources(files, globs=globs, jsonl=flags.jsonl, encoding=encoding, what="text")
+    globs = texts.glob or ()
+    if diff is None:
+        found = find_sources(files, globs=globs, jsonl=texts.jsonl, encoding=encoding, what="text")
     else:
-        found = find_changed(flags.diff, files, globs=globs, encoding=encoding, what="text")
-    if found.binary:
-        report.note(f"{found.binary:,} binary file{'s' * (found.binary > 1)} skipped")
-    if flags.diff is not None and not found.sources and not found.failed:
-        report.note(f"no lines were added since {flags.diff}")
+        found = find_changed(diff, files, globs=globs, encoding=encoding, what="text")
+    if found.skipped is not None:
+        report.note(found.skipped)
+    if diff is not None and not found.sources and not found.failed:
+        report.note(f"no lines were added since {diff}")
     return found
 
 

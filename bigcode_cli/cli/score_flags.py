@@ -23,10 +23,10 @@ from bigcode_cli.cli.params import (
     Revision,
     Threads,
 )
+from bigcode_cli.cli.text_flags import WINDOWS, TextFlags
 from bigcode_cli.errors import UsageError
-from bigcode_cli.records import ScoreOptions
 
-SCORES, THRESHOLDS = "Scores", "Thresholds"
+THRESHOLDS = "Thresholds"
 WORSE = 5.0
 """Per cent of bits per byte that a text may lose, where nothing else is said."""
 
@@ -55,27 +55,9 @@ def _whole_variable(context: typer.Context, names: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextFlags:
-    """What is scored, beside FILES."""
+class CountFlags:
+    """Which tokens count."""
 
-    glob: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--glob",
-            metavar="PATTERN",
-            help="Of a folder, files with such names alone. Repeatable.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(
-            "--jsonl",
-            metavar="FILE",
-            help='Score every line {"id": …, "text": …} of FILE.',
-            rich_help_panel=INPUT,
-        ),
-    ] = None
     diff: Annotated[
         str | None,
         typer.Option(
@@ -86,60 +68,25 @@ class TextFlags:
             rich_help_panel=INPUT,
         ),
     ] = None
-
-    def check(self, thresholds: "ThresholdFlags") -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            UsageError: records are to have a history, or some lines are to be compared with all.
-        """
-        if self.diff is not None and self.jsonl is not None:
-            raise UsageError("--diff needs files, and --jsonl holds records")
-        if self.diff is not None and thresholds.baseline is not None:
-            raise UsageError("--diff scores some lines, and --baseline compares whole texts")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WayFlags:
-    """How texts are scored."""
-
-    context: Annotated[
-        int | None,
-        typer.Option(
-            "--context",
-            metavar="N",
-            help="Tokens that the model sees at once.",
-            show_default="all that it takes",
-            rich_help_panel=SCORES,
-        ),
-    ] = None
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            "--stride",
-            metavar="N",
-            help="Tokens from the end of a window to that of the next; a token sees at least "
-            "context - stride tokens.",
-            show_default="half the context",
-            rich_help_panel=SCORES,
-        ),
-    ] = None
     bos: Annotated[
         bool,
         typer.Option(
             "--bos/--no-bos",
             help="Put one <|endoftext|> before each text, so that its first token counts too.",
-            rich_help_panel=SCORES,
+            rich_help_panel=WINDOWS,
         ),
     ] = True
 
-    def options(self, *, tokens: bool) -> ScoreOptions:
-        """The record of these flags.
+    def check(self, texts: TextFlags, thresholds: "ThresholdFlags") -> None:
+        """Refuse what makes no sense.
 
         Raises:
-            UsageError: a value makes no sense.
+            UsageError: records are to have a history, or some lines are to be compared with all.
         """
-        return ScoreOptions(context=self.context, stride=self.stride, bos=self.bos, tokens=tokens)
+        if self.diff is not None and texts.jsonl is not None:
+            raise UsageError("--diff needs files, and --jsonl holds records")
+        if self.diff is not None and thresholds.baseline is not None:
+            raise UsageError("--diff scores some lines, and --baseline compares whole texts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,13 @@ class Found:
     failed: int = 0
     binary: int = 0
 
+    @property
+    def skipped(self) -> str | None:
+        """What is to be noted of files that were passed over."""
+        if not self.binary:
+            return None
+        return f"{self.binary:,} binary file{'s' * (self.binary > 1)} skipped"
+
 
 def find_sources(
     files: Sequence[Path],

@@ -116,7 +116,9 @@ def test_no_more_is_taken_ahead_than_a_few_batches() -> None:
         taken += 1
         return taken, Passage((0,) * 10, 1)
 
-    results = run_batched((item() for _ in range(1000)), lambda some: [0] * len(some), batch_tokens=40)
+    results = run_batched(
+        (item() for _ in range(1000)), lambda some: [0] * len(some), batch_tokens=40
+    )
     next(results)
     assert taken == LOOKAHEAD * 40 // 10
 
