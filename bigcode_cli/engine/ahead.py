@@ -18,6 +18,29 @@ POLL_S = 0.1
 """How soon the thread sees that nobody reads any more."""
 
 
+def begun(items: Iterable[T], count: int) -> Generator[T]:
+    """The items, the first ``count`` of which are made now.
+
+    What they raise is raised here when it is their turn.
+    """
+    source = iter(items)
+    made: list[T] = []
+    error: Exception | None = None
+    try:
+        for item in islice(source, count):
+            made.append(item)  # noqa: PERF402 -- those before an error are kept
+    except Exception as raised:
+        error = raised
+
+    def rest() -> Generator[T]:
+        yield from made
+        if error is not None:
+            raise error
+        yield from source
+
+    return rest()
+
+
 def mapped_ahead(function: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
     """``map(function, items)``, computed on a thread a core, at most two items a thread ahead."""
     workers = min(MAX_WORKERS, os.cpu_count() or 1)

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from bigcode_cli.backends import open_classifier
+from bigcode_cli.engine.progress import ByteProgress
 from bigcode_cli.engine.protocol import (
     Activation,
     Classifier,
@@ -122,7 +123,7 @@ class ClassifySession:
         """
         options = options or ClassifyOptions()
         sizes = window_sizes(options.context, options.stride, self.info.n_positions)
-        progress = _Progress(report or Silence(), total_bytes, self.tokenizer)
+        progress = ByteProgress(report or Silence(), "classifying", total_bytes)
         if self.info.kind == "sequence":
             return self._run(requests, sizes, self.classifier.logits, self._classified, progress)
         spans = partial(self._spans, threshold=options.threshold)
@@ -134,7 +135,7 @@ class ClassifySession:
         sizes: tuple[int, int],
         run: Callable[[Sequence[Passage]], list[ResultT]],
         answer: Callable[[_Job, Sequence[ResultT]], Classified | Spans],
-        progress: "_Progress",
+        progress: ByteProgress,
     ) -> Generator[Classified | Spans | Failure]:
         """Gather what ``run`` makes of each text's windows, and what ``answer`` makes of that."""
         held: list[ResultT] = []
@@ -142,7 +143,8 @@ class ClassifySession:
         for (job, window), result in run_batched(parts, run, self.info.batch_tokens):
             if window is not None and result is not None:
                 held.append(result)
-                progress.count(window)
+                lengths = self.tokenizer.byte_lengths
+                progress.count(sum(lengths[id_] for id_ in window.ids[window.counted :]))
                 continue
             if job.error is None:
                 yield answer(job, held)
@@ -214,23 +216,3 @@ def activated(logits: Sequence[float], activation: Activation) -> list[float]:
     highest = max(logits)
     powers = [math.exp(x - highest) for x in logits]
     return [power / math.fsum(powers) for power in powers]
-
-
-class _Progress:
-    """Tells how far the work is, in bytes of text."""
-
-    def __init__(self, report: Reporter, total: int | None, tokenizer: Tokenizer) -> None:
-        self._report, self._total, self._tokenizer = report, total, tokenizer
-        self._done = 0
-
-    def count(self, window: Passage) -> None:
-        """A window is done."""
-        lengths = self._tokenizer.byte_lengths
-        self._done += sum(lengths[id_] for id_ in window.ids[window.counted :])
-        # The size was that of the files' bytes, which another encoding spells otherwise.
-        if self._total is None or self._done < self._total:
-            self._report.progress("classifying", self._done, self._total, "B")
-
-    def end(self) -> None:
-        """All is done."""
-        self._report.progress("classifying", self._done, self._done, "B")

@@ -7,10 +7,10 @@ recipe often copied, weighs tokens by the window they happen to fall into.
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
 
-from bigcode_cli.engine.ahead import made_ahead, mapped_ahead
+from bigcode_cli.engine.ahead import begun, made_ahead, mapped_ahead
 from bigcode_cli.engine.places import Places
+from bigcode_cli.engine.progress import ByteProgress
 from bigcode_cli.engine.protocol import Backend, Passage, PassageScores
 from bigcode_cli.engine.windows import run_batched, window_sizes, windows
 from bigcode_cli.errors import BigcodeError, ModelCorruptError
@@ -79,11 +79,6 @@ class _Part:
 _Item = tuple[_Part, Passage | None]
 
 
-def _failing(error: BigcodeError) -> Iterator[Sequence[int]]:
-    raise error
-    yield ()
-
-
 class Scorer:
     """Scores texts with one model.
 
@@ -109,7 +104,7 @@ class Scorer:
         self, requests: Iterable[ScoreRequest], report: Reporter, total_bytes: int | None
     ) -> Generator[ScoredTokens | Scored | Failure]:
         """See ``Session.score``."""
-        done = 0
+        progress = ByteProgress(report, "scoring", total_bytes)
         parts = made_ahead(self._all_parts(requests), PARTS_AHEAD)
         batch_tokens = self._backend.info.batch_tokens
         for part, scores in run_batched(parts, self._run_batch, batch_tokens):
@@ -120,11 +115,8 @@ class Scorer:
             self._count(part, scores)
             if self._options.tokens:
                 yield ScoredTokens(sheet.position, tuple(self._told(part, scores)))
-            done += part.n_bytes
-            # The size was that of the files' bytes, which another encoding spells otherwise.
-            if total_bytes is None or done < total_bytes:
-                report.progress("scoring", done, total_bytes, "B")
-        report.progress("scoring", done, done, "B")
+            progress.count(part.n_bytes)
+        progress.end()
 
     def _run_batch(self, passages: Sequence[Passage]) -> list[PassageScores]:
         return self._backend.score(passages, detail=self._options.tokens)
@@ -136,12 +128,8 @@ class Scorer:
 
     def _begin(self, request: ScoreRequest) -> tuple[ScoreRequest, Iterator[Sequence[int]]]:
         """Encode the first chunk of a text: all of it, as a rule."""
-        chunks = self._chunks(request.pieces)
-        try:
-            first = list(islice(chunks, 2 if self._options.bos else 1))
-        except BigcodeError as error:
-            return request, _failing(error)
-        return request, chain(first, chunks)
+        count = 2 if self._options.bos else 1
+        return request, begun(self._chunks(request.pieces), count)
 
     def _parts(
         self, position: int, request: ScoreRequest, chunks: Iterable[Sequence[int]]

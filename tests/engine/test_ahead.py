@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from bigcode_cli.engine import ahead
-from bigcode_cli.engine.ahead import made_ahead, mapped_ahead
+from bigcode_cli.engine.ahead import begun, made_ahead, mapped_ahead
 
 
 def until(holds: Callable[[], bool]) -> bool:
@@ -75,6 +75,26 @@ def test_the_source_is_closed_with_its_reader() -> None:
     items.close()
     assert until(lambda: source.closed)
     assert until(lambda: not any(one.name == "ahead" for one in threading.enumerate()))
+
+
+def test_the_first_items_are_made_at_once_and_the_others_in_their_turn() -> None:
+    source = Source()
+    items = begun(source.items(), 3)
+    assert source.taken == 3
+    assert [next(items) for _ in range(4)] == [1, 2, 3, 4]
+    assert source.taken == 4
+    assert list(begun([1], 3)) == [1]
+
+
+def test_what_the_first_items_raise_is_raised_in_its_place() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise KeyError("gone")
+
+    items = begun(broken(), 5)
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="gone"):
+        next(items)
 
 
 def test_a_function_is_mapped_in_order() -> None:
