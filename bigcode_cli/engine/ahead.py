@@ -17,6 +17,9 @@ MAX_WORKERS = 4
 POLL_S = 0.1
 """How soon the thread sees that nobody reads any more."""
 
+PATIENCE_S = 2.0
+"""How long is waited for what it has in hand."""
+
 
 def begun(items: Iterable[T], count: int) -> Generator[T]:
     """The items, the first ``count`` of which are made now.
@@ -55,13 +58,14 @@ def mapped_ahead(function: Callable[[T], R], items: Iterable[T]) -> Generator[R]
             pending.extend(pool.submit(function, item) for item in islice(todo, 1))
             yield result
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def made_ahead(items: Iterable[T], count: int) -> Generator[T]:
     """The items in their order, taken on a thread of their own, at most ``count`` ahead.
 
-    What the items raise is raised here, behind those before it. Closing this iterator closes them.
+    What the items raise is raised here, behind those before it. Closing this iterator closes them,
+    and waits for the thread: one that is left when the interpreter ends can bring the process down.
     """
     queue: Queue[tuple[T] | BaseException | None] = Queue(count)
     closed = Event()
@@ -87,7 +91,7 @@ def made_ahead(items: Iterable[T], count: int) -> Generator[T]:
             if (close := getattr(source, "close", None)) is not None:
                 close()
 
-    # A daemon: one that waits for a pipe must not keep the program from ending.
+    # A daemon: if its source hangs, that must not keep the program from ending.
     thread = Thread(target=work, name="ahead", daemon=True)
     thread.start()
     try:
@@ -100,3 +104,4 @@ def made_ahead(items: Iterable[T], count: int) -> Generator[T]:
         with suppress(Empty):
             while True:
                 queue.get_nowait()
+        thread.join(PATIENCE_S)

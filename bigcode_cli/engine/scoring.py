@@ -6,6 +6,7 @@ recipe often copied, weighs tokens by the window they happen to fall into.
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from bigcode_cli.engine.ahead import begun, made_ahead, mapped_ahead
@@ -105,17 +106,17 @@ class Scorer:
     ) -> Generator[ScoredTokens | Scored | Failure]:
         """See ``Session.score``."""
         progress = ByteProgress(report, "scoring", total_bytes)
-        parts = made_ahead(self._all_parts(requests), PARTS_AHEAD)
         batch_tokens = self._backend.info.batch_tokens
-        for part, scores in run_batched(parts, self._run_batch, batch_tokens):
-            sheet = part.sheet
-            if part.last:
-                yield self._end(sheet)
-                continue
-            self._count(part, scores)
-            if self._options.tokens:
-                yield ScoredTokens(sheet.position, tuple(self._told(part, scores)))
-            progress.count(part.n_bytes)
+        with closing(made_ahead(self._all_parts(requests), PARTS_AHEAD)) as parts:
+            for part, scores in run_batched(parts, self._run_batch, batch_tokens):
+                sheet = part.sheet
+                if part.last:
+                    yield self._end(sheet)
+                    continue
+                self._count(part, scores)
+                if self._options.tokens:
+                    yield ScoredTokens(sheet.position, tuple(self._told(part, scores)))
+                progress.count(part.n_bytes)
         progress.end()
 
     def _run_batch(self, passages: Sequence[Passage]) -> list[PassageScores]:

@@ -73,8 +73,22 @@ def test_the_source_is_closed_with_its_reader() -> None:
     items = made_ahead(source.items(), 2)
     next(items)
     items.close()
-    assert until(lambda: source.closed)
-    assert until(lambda: not any(one.name == "ahead" for one in threading.enumerate()))
+    assert source.closed
+    assert not any(one.name == "ahead" for one in threading.enumerate())
+
+
+def test_a_source_that_hangs_does_not_hold_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "PATIENCE_S", 0.05)
+    release = threading.Event()
+
+    def hanging() -> Iterator[int]:
+        yield 1
+        release.wait(30)
+
+    items = made_ahead(hanging(), 2)
+    next(items)
+    items.close()
+    release.set()
 
 
 def test_the_first_items_are_made_at_once_and_the_others_in_their_turn() -> None:

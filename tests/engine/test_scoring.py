@@ -1,6 +1,7 @@
 """Scores against one token at a time, each with the context that it is promised."""
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -153,6 +154,20 @@ def test_requests_are_taken_as_they_are_needed(session: Session) -> None:
     next(events)
     events.close()
     assert taken < 40
+    assert not any(thread.name == "ahead" for thread in threading.enumerate())
+
+
+def test_nothing_is_read_ahead_any_more_when_scoring_was_interrupted(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> list[PassageScores]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.backend, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt) as held:
+        list(session.score(ScoreRequest(pieces=["aa bb\n" * 40]) for _ in range(400)))
+    assert not any(thread.name == "ahead" for thread in threading.enumerate())
+    del held
 
 
 def test_logits_that_are_no_numbers_are_a_failure() -> None:
