@@ -1,13 +1,12 @@
 """Other files that the model may look at, and which of them it may not without being forced."""
 
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from bigcode_cli.cli.inputs import BYTE_ORDER_MARK, decode, read_file
 from bigcode_cli.errors import InputError, UsageError
+from bigcode_cli.git import complaint, run_git
 from bigcode_cli.records import ContextFile
 
 FORCE_HINT = "--force shows it to the model all the same"
@@ -65,18 +64,10 @@ def _ignored(file: Path) -> str | None:
     real = Path(os.path.realpath(file))
     if not any((folder / ".git").exists() for folder in real.parents):
         return None
-    git = shutil.which("git")
-    if git is None:
-        return None
     # A file within an ignored folder, or one that only the user's own list names, is ignored too.
-    done = subprocess.run(
-        [git, "-C", real.parent, "check-ignore", "--quiet", "--", real.name],
-        stdin=subprocess.DEVNULL, capture_output=True, check=False,
-    )  # fmt: skip
-    match done.returncode:
-        case 0:
-            return "git ignores it"
-        case 1:
-            return None
-    told = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ").splitlines()
-    return f"git cannot say whether it is ignored{f' ({told[0]})' if told else ''}"
+    done = run_git(real.parent, "check-ignore", "--quiet", "--", real.name)
+    if done is None or done.returncode == 1:
+        return None
+    if not done.returncode:
+        return "git ignores it"
+    return f"git cannot say whether it is ignored ({complaint(done)})"
