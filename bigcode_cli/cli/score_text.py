@@ -66,7 +66,7 @@ def facts(scored: Scored) -> str:
 
 def total_name(count: int) -> str:
     """How the sum of some texts is called."""
-    return f"total of {count:,} texts"
+    return f"total of {count:,} text{'s' * (count != 1)}"
 
 
 def _spelled(match: re.Match[str]) -> str:

@@ -238,7 +238,7 @@ class Regression:
 
 
 def _count(missed: int, texts: int) -> str:
-    return f"{missed:,} of {texts:,} texts {'has' if missed == 1 else 'have'}"
+    return f"{missed:,} of {texts:,} text{'s' * (texts != 1)} {'has' if missed == 1 else 'have'}"
 
 
 def _names(names: Sequence[str]) -> str:

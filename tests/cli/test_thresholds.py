@@ -169,7 +169,7 @@ class TestBaseline:
         assert result.code == 4
         (error,) = errors(result.stderr)
         assert " a perplexity above 0.1, " in error
-        assert "; 1 of 1 texts has over 5 % more bits per byte " in error
+        assert "; 1 of 1 text has over 5 % more bits per byte " in error
 
     @pytest.mark.parametrize(
         ("text", "error"),
