@@ -51,7 +51,10 @@ def load(
     dtype = choose_dtype(options.dtype, device)
     dtype_name = str(dtype).removeprefix("torch.")
     weights = options.quantize if options.quantize != "none" else dtype_name
-    needed = read_tensor_index(folder.path).weight_bytes(dtype_name, options.quantize)
+    index = read_tensor_index(folder.path)
+    if folder.base is not None:
+        index = index.over(read_tensor_index(folder.base))
+    needed = index.weight_bytes(dtype_name, options.quantize)
     require_memory(
         needed,
         free_bytes(device),
@@ -65,6 +68,7 @@ def load(
         folder.path,
         device=device,
         dtype=dtype,
+        base=folder.base,
         quantize=options.quantize,
         attn_implementation=ATTENTION.get(options.attention, options.attention),
         progress=lambda done, total: report.progress("loading", done, total, "B"),

@@ -157,7 +157,7 @@ def head_kind(folder: ModelFolder, config: GPTBigCodeConfig) -> HeadKind:
         ModelIncompleteError: one that the weights lack.
         ModelCorruptError: the weights cannot be read.
     """
-    stored = read_stored(folder.path)
+    stored = read_stored(folder.path, folder.base)
     names = config.extra.get("architectures")
     names = names if isinstance(names, list) else []
     named = [kind for kind, model_class in CLASSES.items() if model_class.__name__ in names]

@@ -135,7 +135,11 @@ def open_classifier(flags: HeadFlags, report: TerminalReporter) -> "ClassifySess
         folder = find_task(flags.task)
     else:
         folder = resolve(
-            shared.model, revision=shared.revision, offline=shared.offline, report=report
+            shared.model,
+            revision=shared.revision,
+            offline=shared.offline,
+            base=flags.base,
+            report=report,
         )
     session = ClassifySession.open(folder, options, report=report)
     report.progress(label, 1, 1, "")

@@ -125,6 +125,15 @@ class HeadFlags:
         ),
     ] = None
     head_revision: Revision = None
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="NAME",
+            help="The model that a folder made by train head stands on, where it must be named.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     offline: Offline = False
     device: Device = "auto"
     dtype: DtypeName = "auto"
@@ -148,6 +157,8 @@ class HeadFlags:
             )
         if self.task is not None and self.head_revision is not None:
             raise UsageError("--revision is for models on the Hub, and --task is built in")
+        if self.task is not None and self.base is not None:
+            raise UsageError("--base is for folders, and --task is built in")
 
     @property
     def flags(self) -> ModelFlags:

@@ -95,6 +95,26 @@ def read_records(
     Raises:
         InputError: the file is missing or has no line at all.
     """
+    for place, content in read_objects(file, encoding=encoding):
+        if isinstance(content, InputError):
+            yield BadRecord(content)
+        else:
+            yield _read_record(content, place, fields)
+
+
+def read_objects(
+    file: Path, *, encoding: str
+) -> Iterator[tuple[str, dict[str, object] | InputError]]:
+    """The objects of a JSON Lines file with their places, or what is wrong with them.
+
+    Blank lines are passed over.
+
+    Args:
+        file: its path, or ``-`` for stdin.
+
+    Raises:
+        InputError: the file is missing or has no line at all.
+    """
     name = "stdin" if str(file) == STDIN else str(file)
     data = read_stdin() if str(file) == STDIN else read_file(file)
     if "\n".encode(encoding) != b"\n":  # UTF-16 and the like: a line is no run of bytes
@@ -104,7 +124,13 @@ def read_records(
         if not line.strip():
             continue
         empty = False
-        yield _parse_record(line, number, fields, encoding=encoding, name=name)
+        place = f"{name}:{number}"
+        content: dict[str, object] | InputError
+        try:
+            content = _parse_object(line, encoding, place)
+        except InputError as error:
+            content = error
+        yield place, content
     if empty:
         raise InputError(f"{name} has no records", "one JSON object a line")
 
@@ -210,12 +236,10 @@ def check_argument(argument: str, what: str) -> str:
     return argument
 
 
-def _parse_record(
-    line: bytes, number: int, fields: tuple[str, ...], *, encoding: str, name: str
+def _read_record(
+    content: dict[str, object], place: str, fields: tuple[str, ...]
 ) -> Record | BadRecord:
-    place = f"{name}:{number}"
     try:
-        content = _parse_object(line, encoding, place)
         id_ = content.get("id")
         if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, str | int)):
             raise InputError(f'{place}: "id" must be a text or a whole number')

@@ -12,6 +12,8 @@ import typer
 
 from bigcode_cli.cli.params import Device, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter, is_terminal
+from bigcode_cli.cli.train_head import EXAMPLES as HEAD_EXAMPLES
+from bigcode_cli.cli.train_head import head
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -188,6 +190,9 @@ def lm(
         typer.echo(out / "model")
     else:
         report.note("paused; --resume goes on")
+
+
+app.command(epilog=HEAD_EXAMPLES)(head)
 
 
 class _Interrupt:

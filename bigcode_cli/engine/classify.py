@@ -88,7 +88,7 @@ class ClassifySession:
             UsageError: the options ask for a device or a kernel that is not here.
         """
         started = perf_counter()
-        tokenizer = Tokenizer.load(folder.path)
+        tokenizer = Tokenizer.load(folder.tokenizer_path)
         classifier = open_classifier(folder, options, report=report or Silence())
         return cls(folder.name, tokenizer, classifier, perf_counter() - started)
 

@@ -69,7 +69,7 @@ class Session:
             UsageError: the options ask for a device or a kernel that is not here.
         """
         started = perf_counter()
-        tokenizer = Tokenizer.load(folder.path)
+        tokenizer = Tokenizer.load(folder.tokenizer_path)
         backend = open_backend(
             folder, options, vocab_size=tokenizer.vocab_size, report=report or Silence()
         )

@@ -53,13 +53,16 @@ def _is_plain(name: str) -> bool:
     return known and PurePosixPath(name).name == name and PureWindowsPath(name).name == name
 
 
-def missing_files(folder: Path) -> tuple[str, ...]:
+def missing_files(folder: Path, *, has_tokenizer: bool = True) -> tuple[str, ...]:
     """The files that a model folder lacks; none where it is complete.
+
+    Args:
+        has_tokenizer: it is to hold a tokenizer.
 
     Raises:
         ModelCorruptError: the index of the weights cannot be read.
     """
-    needed = [CONFIG_NAME, TOKENIZER_NAME]
+    needed = [CONFIG_NAME, TOKENIZER_NAME] if has_tokenizer else [CONFIG_NAME]
     # A link into a blob that is gone counts as there: it says which weights were meant.
     entry = find_weights([name for name in WEIGHTS if os.path.lexists(folder / name)])
     needed.append(entry or WEIGHTS[0])
@@ -68,14 +71,16 @@ def missing_files(folder: Path) -> tuple[str, ...]:
     return tuple(name for name in needed if not (folder / name).is_file())
 
 
-def check_complete(folder: Path, *, name: str, hint: str | None = None) -> None:
+def check_complete(
+    folder: Path, *, name: str, hint: str | None = None, has_tokenizer: bool = True
+) -> None:
     """Refuse a folder that lacks a file.
 
     Raises:
         ModelIncompleteError: names the missing files.
         ModelCorruptError: the index of the weights cannot be read.
     """
-    missing = missing_files(folder)
+    missing = missing_files(folder, has_tokenizer=has_tokenizer)
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ModelIncompleteError(f"model {name} has no {shown}", hint)

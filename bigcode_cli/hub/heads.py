@@ -2,11 +2,9 @@
 
 from bigcode_cli.errors import ModelError, ModelNotFoundError
 from bigcode_cli.hub import resolve
-from bigcode_cli.hub.card import read_licence
-from bigcode_cli.hub.contents import check_complete
 from bigcode_cli.model.config import CONFIG_NAME
 from bigcode_cli.model.files import read_json
-from bigcode_cli.records import ModelFolder
+from bigcode_cli.records import ModelFolder, Silence
 
 _CLASSES = ("ForSequenceClassification", "ForTokenClassification")
 
@@ -31,6 +29,7 @@ def find_task(name: str) -> ModelFolder:
     Raises:
         ModelNotFoundError: there is none of that name; the hint tells which there are.
         ModelIncompleteError: a file of it is missing.
+        ModelCorruptError: it stands on another model than the one that comes with the package.
     """
     tasks = list_tasks()
     if name not in tasks:
@@ -41,5 +40,4 @@ def find_task(name: str) -> ModelFolder:
         )
         raise ModelNotFoundError(f"unknown task {name!r}", hint)
     folder = resolve.BUILTIN_FOLDER / name
-    check_complete(folder, name=name, hint="install bigcode-cli again")
-    return ModelFolder(name=name, path=folder, licence=read_licence(folder))
+    return resolve.open_folder(name, folder, hint=resolve.REINSTALL, report=Silence())

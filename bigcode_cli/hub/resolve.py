@@ -2,25 +2,36 @@
 
 from pathlib import Path
 
-from bigcode_cli.errors import UsageError
+from bigcode_cli.errors import ModelIncompleteError, ModelUnsupportedError, UsageError
 from bigcode_cli.hub import cache
 from bigcode_cli.hub.card import read_licence
 from bigcode_cli.hub.contents import check_complete
+from bigcode_cli.hub.deltas import Delta, read_delta
 from bigcode_cli.hub.names import (
+    BUILTIN_MODELS,
     BuiltinName,
     FolderName,
     HubName,
     ModelName,
     check_revision,
+    is_repo_id,
     parse_name,
 )
 from bigcode_cli.records import ModelFolder, Reporter, Silence
 
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 
+REINSTALL = "install bigcode-cli again"
+"""What to do where a file of the package is missing."""
+
 
 def resolve(
-    name: str, *, revision: str | None = None, offline: bool = False, report: Reporter
+    name: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    base: str | None = None,
+    report: Reporter,
 ) -> ModelFolder:
     """Find a model, pulling it from the Hub where it is not here yet.
 
@@ -31,22 +42,87 @@ def resolve(
         name: a built-in name, a folder, or a Hub id ``owner/name``.
         revision: branch, tag or commit of a Hub model; ``None`` is its main branch.
         offline: never use the network (``HF_HUB_OFFLINE`` does the same).
+        base: of a folder that holds only what differs from another model, that one's name, in the
+            place of the one that the folder names.
 
     Raises:
         ModelError: one of its leaves: unknown, gated, offline, incomplete, corrupt, unsupported,
             too large.
-        UsageError: a revision that is none, or one for a model that is not on the Hub.
+        UsageError: a revision that is none, or one for a model that is not on the Hub; a base of
+            a model that is whole.
     """
     match _meaning(name, revision):
         case BuiltinName():
             folder = BUILTIN_FOLDER / name
-            check_complete(folder, name=name, hint="install bigcode-cli again")
-            return ModelFolder(name=name, path=folder, licence=read_licence(folder))
+            return open_folder(name, folder, base=base, hint=REINSTALL, report=report)
         case FolderName(path):
-            check_complete(path, name=name)
-            return ModelFolder(name=name, path=path, licence=read_licence(path))
+            return open_folder(name, path, base=base, offline=offline, report=report)
         case HubName(repo):
+            _refuse_base(base, name)
             return _resolve_repo(repo, revision, offline=offline, report=report)
+
+
+def open_folder(
+    name: str,
+    path: Path,
+    *,
+    base: str | None = None,
+    offline: bool = False,
+    hint: str | None = None,
+    report: Reporter,
+) -> ModelFolder:
+    """A folder on this machine, and with it the model that it differs from, if it is of that kind.
+
+    Args:
+        base, offline: see :func:`resolve`.
+        hint: what to do if a file is missing.
+
+    Raises:
+        ModelError: as for :func:`resolve`; the base is not the one that the folder was made on.
+        UsageError: a base of a model that is whole.
+    """
+    delta = read_delta(path)
+    check_complete(path, name=name, hint=hint, has_tokenizer=delta is None)
+    below = None
+    if delta is None:
+        _refuse_base(base, name)
+    else:
+        below = _find_base(delta, name, base, offline=offline, report=report).path
+        delta.check(name, below)
+    return ModelFolder(name=name, path=path, licence=read_licence(path), base=below)
+
+
+def _refuse_base(base: str | None, name: str) -> None:
+    if base is not None:
+        raise UsageError(
+            f"--base is for folders that hold what differs from another model, and {name} is whole"
+        )
+
+
+def _find_base(
+    delta: Delta, name: str, base: str | None, *, offline: bool, report: Reporter
+) -> ModelFolder:
+    """The model that a folder stands on.
+
+    The folder is not trusted: what it says may lead to a model of the package or the Hub, and to
+    no path on this machine or a share; such a one is taken from the user alone.
+    """
+    if base is not None:
+        found = resolve(base, offline=offline, report=report)
+    elif delta.base in BUILTIN_MODELS:
+        found = resolve(delta.base, report=report)
+    elif is_repo_id(delta.base):  # and no folder of that name
+        if delta.revision is not None:
+            check_revision(delta.revision)
+        found = _resolve_repo(delta.base, delta.revision, offline=offline, report=report)
+    else:
+        raise ModelIncompleteError(
+            f"{name} holds only what differs from another folder, which you must name",
+            f"it was made on --base {delta.base:.300}",
+        )
+    if found.base is not None:
+        raise ModelUnsupportedError(f"{found.name}, the base of {name}, is no whole model itself")
+    return found
 
 
 def find_folder(

@@ -23,7 +23,7 @@ from bigcode_cli.errors import (
     UsageError,
 )
 from bigcode_cli.model.attention import require_flash
-from bigcode_cli.model.config import CONFIG_NAME, GPTBigCodeConfig
+from bigcode_cli.model.config import BASE_KEY, CONFIG_NAME, GPTBigCodeConfig
 from bigcode_cli.model.files import write_json
 from bigcode_cli.model.reader import Reader
 from bigcode_cli.model.shards import PART, STORED_AS, Storage, write_weights
@@ -53,6 +53,7 @@ def load_model(
     *,
     device: torch.device | str,
     dtype: torch.dtype | Literal["auto"],
+    base: Path | None = None,
     config: GPTBigCodeConfig | None = None,
     quantize: Quantize = "none",
     attn_implementation: str = "auto",
@@ -71,6 +72,7 @@ def load_model(
         model_class: one of the four classes.
         dtype: of the activations, and of all weights that are not quantised; ``auto`` for what the
             configuration names, else the widest that is stored.
+        base: a folder of tensors that this one does not hold (``save_difference``).
         config: in the place of the folder's own.
         progress: called after each tensor.
 
@@ -87,7 +89,7 @@ def load_model(
     if quantize not in get_args(Quantize):
         raise UsageError(f"unknown quantisation {quantize!r}", "try none, int8 or int4")
     device = torch.device(device)
-    stored = read_stored(folder)
+    stored = read_stored(folder, base)
     own = GPTBigCodeConfig.from_file(folder) if config is None else config
     fitting = _fit_config(own, stored)
     dtype = dtype_meant(fitting, stored) if dtype == "auto" else dtype
@@ -98,7 +100,9 @@ def load_model(
         root = nn.ModuleDict({"transformer": model}) if model.base_model is model else model
     shapes = {name: tuple(parameter.shape) for name, parameter in root.named_parameters()}
     drawn = _absent_head(shapes, stored)
-    _check_names(folder, shapes, stored, drawn)
+    _check_names(
+        folder, shapes, stored, drawn, is_difference=base is None and BASE_KEY in own.extra
+    )
     _check_shapes(folder, shapes, stored, drawn, is_own=config is None)
     is_tied = fitting.tie_word_embeddings and hasattr(model, "lm_head")
     reader = Reader(root, stored, is_tied, device, dtype, quantize)
@@ -167,9 +171,16 @@ def _check_names(
     shapes: Mapping[str, tuple[int, ...]],
     stored: Mapping[str, Stored],
     drawn: list[str],
+    *,
+    is_difference: bool,
 ) -> None:
     """Raise unless the folder holds these tensors, and of others only heads."""
     missing = [name for name in shapes if name not in stored and name not in drawn]
+    if missing and is_difference:
+        raise ModelIncompleteError(
+            f"{folder} holds only what differs from another model",
+            "the program finds that one by itself; for libraries, save it with --full",
+        )
     if missing:
         raise ModelIncompleteError(f"{folder}: {_listed(missing)} missing from the weights")
     known = {*shapes, *HEADS}
@@ -242,6 +253,33 @@ def save_model(
         if tied:
             state.pop(LM_HEAD, None)
         config = config.with_changes(tie_word_embeddings=tied)
+    _save(state, config, class_name, folder, storage, max_shard_bytes)
+
+
+def save_difference(
+    state: Mapping[str, Tensor], config: GPTBigCodeConfig, class_name: str, folder: Path
+) -> None:
+    """Write a configuration, and in float32 those tensors alone that differ from another model's.
+
+    ``load_model`` takes the folder of the other one as its ``base``.
+
+    Args:
+        class_name: of the model that both make together.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    _save(state, config, class_name, folder, "float32", 5_000_000_000)
+
+
+def _save(
+    state: Mapping[str, Tensor],
+    config: GPTBigCodeConfig,
+    class_name: str,
+    folder: Path,
+    storage: Storage,
+    max_shard_bytes: int,
+) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(state, folder, storage, max_shard_bytes)

@@ -20,6 +20,8 @@ from bigcode_cli.model.locate import locate
 from bigcode_cli.model.shapes import tensor_shapes
 
 CONFIG_NAME = "config.json"
+BASE_KEY = "base_model_sha256"
+"""Of a configuration beside weights that only differ from another's: see hub/deltas.py."""
 DEFAULT_HEAD_DROPOUT = 0.1
 
 # What transformers writes as num_key_value_heads of multi-head attention, whatever the heads are,

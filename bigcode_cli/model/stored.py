@@ -52,15 +52,22 @@ class Stored:
     read: Callable[[], Tensor]
 
 
-def read_stored(folder: Path) -> dict[str, Stored]:
+def read_stored(folder: Path, base: Path | None = None) -> dict[str, Stored]:
     """All tensors of a folder's weights by the names of the models with a head, in file order.
 
     Checkpoints of the bare transformer lack its prefix; it is added. Buffers of old versions, the
     causal mask among them, are left out.
 
+    Args:
+        base: a folder of tensors that this one does not hold.
+
     Raises:
         ModelIncompleteError, ModelCorruptError: as ``load_model``.
     """
+    if base is not None:
+        own = read_stored(folder)
+        below = read_stored(base).items()
+        return {name: at for name, at in below if name.removesuffix(SCALE_SUFFIX) not in own} | own
     index = read_tensor_index(folder)
     if index.kind == "bin":
         found = {name: stored for path in index.files for name, stored in _read_bin(path)}

@@ -104,6 +104,16 @@ class TensorIndex:
         item = _FLOAT_BYTES[dtype]
         return sum(_loaded_bytes(name, shape, item, quantize) for name, shape in shapes.items())
 
+    def over(self, base: "TensorIndex") -> "TensorIndex":
+        """These weights where they are stored, those of ``base`` for all else."""
+        kept = {
+            name: entry
+            for name, entry in base.entries.items()
+            if name.removesuffix(SCALE_SUFFIX) not in self.entries
+        }
+        files = (*base.files, *self.files)
+        return TensorIndex(self.folder, base.kind, files, {**kept, **self.entries})
+
     def is_scale(self, name: str) -> bool:
         """Whether ``name`` holds the factors of an int8 tensor."""
         base = self.entries.get(name.removesuffix(SCALE_SUFFIX))

@@ -34,12 +34,23 @@ class Silence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFolder:
-    """A model name resolved to a verified local folder."""
+    """A model name resolved to a verified local folder.
+
+    Attributes:
+        base: where the folder holds only what differs from another, that other's folder: of the
+            tensors that are missing, and of the tokenizer.
+    """
 
     name: str
     path: Path
     revision: str | None = None
     licence: str | None = None
+    base: Path | None = None
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The folder that holds the tokenizer."""
+        return self.path if self.base is None else self.base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,7 @@ def find_spans(
         if threshold is not None and score < threshold:
             continue
         start = max(characters.holding(bounds[first]), taken)
-        start, end = _trimmed(text, start, characters.before(bounds[last]))
+        start, end = trimmed(text, start, characters.before(bounds[last]))
         if start == end:
             continue
         taken = end
@@ -182,7 +182,7 @@ class _Lines:
         return self._line, at - self._start + 1
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """A part's bounds without the blanks at its ends, or two that are equal."""
     while start < end and _is_blank(text[start]):
         start += 1

@@ -210,7 +210,7 @@ def bytes_for_characters(patch: pytest.MonkeyPatch) -> None:
 
 
 def blanks_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(module, "_trimmed", lambda _text, start, end: (min(start, end), end))
+    patch.setattr(module, "trimmed", lambda _text, start, end: (min(start, end), end))
 
 
 def columns_from_zero(patch: pytest.MonkeyPatch) -> None:
