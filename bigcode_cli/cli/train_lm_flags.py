@@ -1,0 +1,114 @@
+"""The options of ``bigcode train lm``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigcode_cli.cli.params import Device
+
+DATA, PLAN = "Data", "Plan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFlags:
+    """What is learned from."""
+
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Installed packages, one package, or a folder of packages (repeatable).",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="PACKAGE",
+            help="Leave a package out, beside the held-out ones (repeatable).",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    exclude_like: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--exclude-like",
+            metavar="DIR",
+            help="Leave out files that share text with those in DIR (repeatable).",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    validate: Annotated[
+        Path | None,
+        typer.Option(
+            "--validate",
+            metavar="DIR",
+            help="Report bits per byte on DIR, which holds a folder for each package.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFlags:
+    """How long, from where and on what."""
+
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from --out's checkpoint.", rich_help_panel=PLAN),
+    ] = False
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            "--init",
+            metavar="MODEL",
+            help="Begin with a model folder's weights and tokenizer.",
+            rich_help_panel=PLAN,
+        ),
+    ] = None
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of all that is drawn.", rich_help_panel=PLAN)
+    ] = 0
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            metavar="M",
+            help="Train for M minutes in all, instead of as long as the recipe says.",
+            rich_help_panel=PLAN,
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            help="Train for N steps in all, instead of as long as the recipe says.",
+            rich_help_panel=PLAN,
+        ),
+    ] = None
+    pause_after: Annotated[
+        float | None,
+        typer.Option(
+            "--pause-after",
+            metavar="M",
+            help="Save and stop M minutes from now, to be resumed.",
+            rich_help_panel=PLAN,
+        ),
+    ] = None
+    device: Device = "auto"
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=0,
+            help="Processes that prepare text.",
+            show_default="one less than there are cores",
+            rich_help_panel=PLAN,
+        ),
+    ] = None
