@@ -257,19 +257,24 @@ def save_model(
 
 
 def save_difference(
-    state: Mapping[str, Tensor], config: GPTBigCodeConfig, class_name: str, folder: Path
+    state: Mapping[str, Tensor],
+    config: GPTBigCodeConfig,
+    class_name: str,
+    folder: Path,
+    storage: Storage = "float32",
 ) -> None:
-    """Write a configuration, and in float32 those tensors alone that differ from another model's.
+    """Write a configuration, and those tensors alone that differ from another model's.
 
     ``load_model`` takes the folder of the other one as its ``base``.
 
     Args:
+        state: whole tensors, and the factors of changes to others (``model.low_rank``).
         class_name: of the model that both make together.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
-    _save(state, config, class_name, folder, "float32", 5_000_000_000)
+    _save(state, config, class_name, folder, storage, 5_000_000_000)
 
 
 def _save(

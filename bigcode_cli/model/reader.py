@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError, ModelUnsupportedError
+from bigcode_cli.model.low_rank import merged
 from bigcode_cli.model.quantize import (
     dequantize_int8,
     install,
@@ -47,6 +48,8 @@ class Reader:
             names.append(LM_HEAD)
         raw = self.stored[name].read()
         scale = self._scale(name) if self.stored[name].quantized else None
+        if self.stored[name].factors is not None:
+            raw, scale = self._changed(name, raw, scale), None
         if self.quantize == "none" or not is_quantized(name):
             parameter = nn.Parameter(self._dense(name, raw, scale, self.dtype))
             for place in names:
@@ -70,6 +73,14 @@ class Reader:
     def _put(self, name: str, parameter: nn.Parameter) -> None:
         path, _, leaf = name.rpartition(".")
         setattr(self.root.get_submodule(path), leaf, parameter)
+
+    def _changed(self, name: str, raw: Tensor, scale: Tensor | None) -> Tensor:
+        """A matrix with the product of its factors added: float32 on the device."""
+        weight = self._dense(name, raw, scale, torch.float32)
+        factors = self.stored[name].factors
+        assert factors is not None
+        up, down = (self._dense(name, half.read(), None, torch.float32) for half in factors)
+        return merged(weight, up, down)
 
     def _scale(self, name: str) -> Tensor:
         """The float32 factors ``(rows,)`` of an int8 tensor."""

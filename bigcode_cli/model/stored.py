@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError, ModelUnsupportedError
 from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.low_rank import with_factors
 from bigcode_cli.model.tensor_index import SCALE_SUFFIX, TensorEntry, read_tensor_index
 
 PREFIX = "transformer."
@@ -44,12 +45,14 @@ class Stored:
     Attributes:
         size: bytes.
         quantized: int8 codes, whose factors are another tensor.
+        factors: two more tensors whose product is to be added: see ``model.low_rank``.
     """
 
     shape: tuple[int, ...]
     size: int
     quantized: bool
     read: Callable[[], Tensor]
+    factors: tuple["Stored", "Stored"] | None = None
 
 
 def read_stored(folder: Path, base: Path | None = None) -> dict[str, Stored]:
@@ -59,7 +62,7 @@ def read_stored(folder: Path, base: Path | None = None) -> dict[str, Stored]:
     causal mask among them, are left out.
 
     Args:
-        base: a folder of tensors that this one does not hold.
+        base: a folder of tensors that this one does not hold, or holds the factors of a change to.
 
     Raises:
         ModelIncompleteError, ModelCorruptError: as ``load_model``.
@@ -67,7 +70,8 @@ def read_stored(folder: Path, base: Path | None = None) -> dict[str, Stored]:
     if base is not None:
         own = read_stored(folder)
         below = read_stored(base).items()
-        return {name: at for name, at in below if name.removesuffix(SCALE_SUFFIX) not in own} | own
+        kept = {name: at for name, at in below if name.removesuffix(SCALE_SUFFIX) not in own}
+        return with_factors(own, kept)
     index = read_tensor_index(folder)
     if index.kind == "bin":
         found = {name: stored for path in index.files for name, stored in _read_bin(path)}

@@ -23,6 +23,9 @@ BIN_INDEX_NAME = "pytorch_model.bin.index.json"
 SCALE_SUFFIX = "_scale"
 """``NAME_scale`` holds the float32 factor of each row of the int8 tensor ``NAME``."""
 
+FACTORS = (".up", ".down")
+"""``NAME.up`` and ``NAME.down`` of a folder of differences: see ``model.low_rank``."""
+
 INT4_GROUP = 64
 """Columns that share one factor in int4."""
 
@@ -105,14 +108,17 @@ class TensorIndex:
         return sum(_loaded_bytes(name, shape, item, quantize) for name, shape in shapes.items())
 
     def over(self, base: "TensorIndex") -> "TensorIndex":
-        """These weights where they are stored, those of ``base`` for all else."""
+        """These weights where they are stored, those of ``base`` for all else.
+
+        Factors of a change to a matrix are left out: they are gone once it is loaded.
+        """
         kept = {
             name: entry
             for name, entry in base.entries.items()
             if name.removesuffix(SCALE_SUFFIX) not in self.entries
         }
-        files = (*base.files, *self.files)
-        return TensorIndex(self.folder, base.kind, files, {**kept, **self.entries})
+        own = {name: entry for name, entry in self.entries.items() if not name.endswith(FACTORS)}
+        return TensorIndex(self.folder, base.kind, (*base.files, *self.files), {**kept, **own})
 
     def is_scale(self, name: str) -> bool:
         """Whether ``name`` holds the factors of an int8 tensor."""
