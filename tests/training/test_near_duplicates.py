@@ -112,6 +112,20 @@ def test_groups_hold_each_number_once_and_in_order(texts: list[str]) -> None:
     assert groups == sorted(map(sorted, groups))
 
 
+def test_the_threshold_itself_is_near_enough() -> None:
+    whole, part = WORDS[:14], WORDS[:11]
+    assert jaccard(" ".join(whole), " ".join(part)) == 0.7
+    sketches = [sketch(" ".join(words)) for words in (whole, part, WORDS[:10])]
+    assert list(without_near_duplicates(sketches)) == [True, False, True]
+
+
+def test_one_that_is_like_two_others_brings_them_together() -> None:
+    others = (WORDS[:100], WORDS[20:120], WORDS[10:110])
+    texts = [" ".join(words) for words in (*others, WORDS[200:])]
+    assert jaccard(texts[0], texts[1]) < 0.7 < jaccard(texts[0], texts[2])
+    assert near_duplicate_groups(list(map(sketch, texts))) == [[0, 1, 2], [3]]
+
+
 def test_operators_and_white_space_are_no_words() -> None:
     first = "def f(a, b):\n    return a + b * g(c)\n"
     assert similarity(sketch(first), sketch("def f(a,b): return a-b  / g [c]")) == 1
