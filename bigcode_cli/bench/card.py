@@ -6,6 +6,7 @@ the HumanEval and HumanEval-Infilling releases (JSON Lines, gzip or plain).
 
 import gzip
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,23 @@ import typer
 from bigcode_cli.bench.infill_run import exact_match
 from bigcode_cli.bench.infill_tasks import read_tasks
 from bigcode_cli.bench.intervals import wilson
-from bigcode_cli.bench.quality import BitsPerByte, bits_per_byte, complete, infill, parses
+from bigcode_cli.bench.quality import (
+    BitsPerByte,
+    bits_per_byte,
+    complete,
+    infill,
+    parses,
+    repeats_a_line,
+    run_on,
+)
 from bigcode_cli.engine.session import Session
 from bigcode_cli.hub.resolve import resolve
 from bigcode_cli.records import InfillOrder, LoadOptions, Silence
 
 FIRST_TOKENS = 1024
 SAMPLED_FILES = 40
+RUN_ON_PROMPTS = 200
+PROMPT_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,7 @@ def main(
         order: _infill(session, single_line, order) for order in get_args(InfillOrder)
     }
     figures["parses"] = _parses(session, humaneval)
+    figures["repeats"] = _repeats(session, packages)
     if output is not None:
         output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(_table(figures))
@@ -108,6 +120,30 @@ def _parses(session: Session, path: Path) -> dict[str, Any]:
             for problem, text in zip(problems, texts, strict=True)
         ]
     )
+
+
+def _repeats(session: Session, packages: Path) -> dict[str, Any]:
+    texts = run_on(session, prompts_from([_texts(packages / one.whole) for one in HELD_OUT]))
+    return _share([repeats_a_line(text) for text in texts])
+
+
+def prompts_from(packages: Sequence[Sequence[str]]) -> list[str]:
+    """``RUN_ON_PROMPTS`` texts to go on from: the lines before a cut, at most ``PROMPT_LINES``.
+
+    As many from each package, of files spread over it; the cut lies at the end of a line that is
+    not blank and in the second to fourth fifth of its file, by the prompt's number.
+    """
+    prompts = []
+    for number in range(RUN_ON_PROMPTS):
+        package, rank = number % len(packages), number // len(packages)
+        texts = [text for text in packages[package] if text.count("\n") >= PROMPT_LINES]
+        count = math.ceil(RUN_ON_PROMPTS / len(packages))
+        lines = texts[rank * len(texts) // count].splitlines(keepends=True)
+        cut = len(lines) * (20 + 7 * number % 60) // 100
+        while lines[cut].isspace():
+            cut += 1
+        prompts.append("".join(lines[max(0, cut + 1 - PROMPT_LINES) : cut + 1]).rstrip("\n"))
+    return prompts
 
 
 def _share(outcomes: Sequence[bool]) -> dict[str, Any]:
@@ -150,7 +186,11 @@ def _table(figures: dict[str, Any]) -> str:
         if values:
             rows.append(f"\nmacro-mean, {title}: {sum(values) / len(values):.3f} bits per byte")
     shares = {f"exact infills, {order}": figures["infill"][order] for order in ("psm", "spm")}
-    for title, share in {**shares, "completions that parse": figures["parses"]}.items():
+    for title, share in {
+        **shares,
+        "completions that parse": figures["parses"],
+        "completions with a line four times in a row": figures["repeats"],
+    }.items():
         low, high = share["interval"]
         rows.append(f"{title}: {share['share']:.1%} [{low:.1%}, {high:.1%}] of {share['n']}")
     return "\n".join(rows)

@@ -1,6 +1,6 @@
-"""How good a model is: bits per byte, exact infills, completions that parse.
+"""How good a model is: bits per byte, exact infills, completions that parse or go in circles.
 
-Three measures over a loaded session, each pure but for the model's arithmetic. They read texts and
+Four measures over a loaded session, each pure but for the model's arithmetic. They read texts and
 tasks; where those come from is the caller's business (see ``bench/card.py``).
 """
 
@@ -8,6 +8,7 @@ import ast
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from bigcode_cli.bench.infill_tasks import InfillTask
 from bigcode_cli.engine.scoring import log_probabilities
@@ -25,7 +26,8 @@ from bigcode_cli.records import (
 INFILL_TOKENS = 96
 """Budget of a single-line middle; the longest of the tasks has 51 StarCoder tokens."""
 
-PARSE_TOKENS = 256
+PARSE_TOKENS = RUN_ON_TOKENS = 256
+IN_A_ROW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,32 @@ def complete(session: Session, prompts: Sequence[str]) -> list[str]:
         )
         for prompt in prompts
     ]
-    texts = [""] * len(prompts)
+    return _complete(session, requests)
+
+
+def _complete(session: Session, requests: Sequence[GenerateRequest]) -> list[str]:
+    texts = [""] * len(requests)
     for event in session.generate(requests):
+        if isinstance(event, Failure):
+            raise event.error
         if isinstance(event, Completion):
             texts[event.request] = event.text
     return texts
+
+
+def run_on(session: Session, prompts: Sequence[str]) -> list[str]:
+    """Greedy completions to the end of the text, healed, of at most ``RUN_ON_TOKENS`` tokens."""
+    requests = [
+        GenerateRequest(prompt=prompt, max_new_tokens=RUN_ON_TOKENS, heal=True, truncate=True)
+        for prompt in prompts
+    ]
+    return _complete(session, requests)
+
+
+def repeats_a_line(completion: str) -> bool:
+    """Whether one line stands ``IN_A_ROW`` times in a row; blank lines between do not part them."""
+    lines = [line for line in completion.splitlines() if line.strip()]
+    return any(len(list(run)) >= IN_A_ROW for _, run in groupby(lines))
 
 
 def parses(prompt: str, completion: str, entry_point: str) -> bool:

@@ -1,8 +1,9 @@
 """``bigcode train lm``: a language model from a recipe and folders of source."""
 
+import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,18 +11,32 @@ from bigcode_cli.cli.params import OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter
 from bigcode_cli.cli.train_display import INTERRUPTED_EXIT_CODE, Interrupt, TrainingDisplay
 from bigcode_cli.cli.train_lm_flags import DataFlags, PlanFlags
+from bigcode_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from bigcode_cli.training.lm import TrainRequest
+    from bigcode_cli.training.loop import Ending
 
 EXAMPLES = """\b
 bigcode train lm recipe.toml --data src --out run
 bigcode train lm recipe.toml --out run --resume
+bigcode train lm --init mini --data ~/src/project --minutes 30 --out run
+torchrun --nproc-per-node 4 -m bigcode_cli train lm recipe.toml --data src --out run
 """
 
 
 @spread
 def lm(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="TOML: model, tokenizer, training.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="TOML: model, tokenizer, objective, training, export; with --init it may be left "
+            "out.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     out: Annotated[
         Path,
         typer.Option(
@@ -35,19 +50,48 @@ def lm(
     """Train a language model: data, tokenizer, weights, model folder.
 
     Only packages whose licence is known and permissive are learned from; manifest.json says which.
+    Ctrl-C saves after the step that is under way, and --resume goes on from there, bit for bit.
     """
+    with TerminalReporter(output.quiet) as report:
+        request = _request(recipe, out, data, plan, report)
+        ending = _run(request, report, quiet=output.quiet)
+        if ending == "interrupted":
+            raise typer.Exit(INTERRUPTED_EXIT_CODE)
+        if ending == "paused":
+            report.note("paused; --resume goes on")
+    if ending == "finished" and os.environ.get("RANK", "0") == "0":
+        typer.echo(out / "model")
+
+
+def _request(
+    recipe: Path | None, out: Path, data: DataFlags, plan: PlanFlags, report: TerminalReporter
+) -> "TrainRequest":
+    """What is asked for, checked as far as that is possible without reading any data."""
     started = time.monotonic()
-    from bigcode_cli.training.lm import TrainRequest, train_lm
+    report.progress("loading", 0, None, "")  # the imports below are what takes long
+    from bigcode_cli.hub.resolve import resolve
+    from bigcode_cli.model.config import GPTBigCodeConfig
+    from bigcode_cli.training.lm import TrainRequest
     from bigcode_cli.training.recipe import Recipe
     from bigcode_cli.training.workers import spare_cores
 
-    request = TrainRequest(
-        recipe=Recipe.load(recipe, steps=plan.steps, minutes=plan.minutes),
+    init = config = None
+    if plan.init is not None:
+        init = resolve(plan.init, revision=plan.revision, offline=plan.offline, report=report)
+        config = GPTBigCodeConfig.from_file(init.path)
+    elif plan.revision is not None:
+        raise UsageError("--revision is of the model that --init names")
+    read = Recipe.load(
+        recipe, init=config, fim_rate=plan.fim_rate, steps=plan.steps, minutes=plan.minutes
+    )
+    report.clear()
+    return TrainRequest(
+        recipe=read,
         data=tuple(data.data or ()),
         out=out,
         seed=plan.seed,
         resume=plan.resume,
-        init=plan.init,
+        init=init,
         validate=data.validate,
         exclude=tuple(data.exclude or ()),
         exclude_like=tuple(data.exclude_like or ()),
@@ -56,17 +100,10 @@ def lm(
         workers=spare_cores() if plan.workers is None else plan.workers,
         started=started,
     )
-    with (
-        TerminalReporter(output.quiet) as report,
-        Interrupt() as interrupt,
-        TrainingDisplay(report, quiet=output.quiet) as display,
-    ):
-        ending = train_lm(
-            request, report=report, observer=display.show, should_stop=interrupt.asked
-        )
-    if ending == "interrupted":
-        raise typer.Exit(INTERRUPTED_EXIT_CODE)
-    if ending == "finished":
-        typer.echo(out / "model")
-    else:
-        report.note("paused; --resume goes on")
+
+
+def _run(request: "TrainRequest", report: TerminalReporter, *, quiet: bool) -> "Ending":
+    from bigcode_cli.training.lm import train_lm
+
+    with Interrupt() as interrupt, TrainingDisplay(report, quiet=quiet) as display:
+        return train_lm(request, report=report, observer=display.show, should_stop=interrupt.asked)

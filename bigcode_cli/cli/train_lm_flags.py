@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bigcode_cli.cli.params import Device
+from bigcode_cli.cli.params import Device, Offline, Revision
 
 DATA, PLAN = "Data", "Plan"
 
@@ -62,11 +62,22 @@ class PlanFlags:
         typer.Option("--resume", help="Go on from --out's checkpoint.", rich_help_panel=PLAN),
     ] = False
     init: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--init",
             metavar="MODEL",
-            help="Begin with a model folder's weights and tokenizer.",
+            help="Begin with the weights and the tokenizer of a model: mini, folder, or Hub id.",
+            rich_help_panel=PLAN,
+        ),
+    ] = None
+    revision: Revision = None
+    offline: Offline = False
+    fim_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--fim-rate",
+            metavar="SHARE",
+            help="Of the text that is learned as holes to fill, instead of what the recipe says.",
             rich_help_panel=PLAN,
         ),
     ] = None

@@ -18,7 +18,8 @@ from bigcode_cli.training.bpe import Pieces
 from bigcode_cli.training.objective import Objective, Vocabulary, windows
 from bigcode_cli.training.workers import ordered_map
 
-PAD = "<fim_pad>"
+PADS = "<fim_pad>", "<fim-pad>"
+"""As StarCoder and as SantaCoder spell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,10 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         ModelUnsupportedError: it lacks the fill-in-the-middle tokens, or has ids beyond 16 bits.
     """
     tokenizer = Tokenizer.load(folder)
-    dialect, pad = find_dialect(tokenizer), tokenizer.token_id(PAD)
+    dialect = find_dialect(tokenizer)
+    pad = next((id_ for name in PADS if (id_ := tokenizer.token_id(name)) is not None), None)
     if pad is None or pad not in tokenizer.control_ids:
-        raise ModelUnsupportedError(f"the tokenizer has no {PAD} token")
+        raise ModelUnsupportedError(f"the tokenizer has no {PADS[0]} token")
     if tokenizer.vocab_size > 2**16:
         raise ModelUnsupportedError("a vocabulary beyond 65,536 tokens cannot be trained here")
     return Vocabulary(tokenizer.encode, dialect, tokenizer.eos_id, pad)

@@ -1,78 +1,37 @@
 """Heads that classify, trained on a model of the family.
 
 Under a frozen trunk the hidden states never change: they are computed once, if memory holds them.
+On a GPU nothing in a step waits for it; the loss is read once an epoch.
 """
 
 import math
 import random
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bigcode_cli.backends.devices import choose_device, free_bytes
-from bigcode_cli.backends.torch_classifier import CLASSES, Model
+from bigcode_cli.backends.devices import free_bytes
+from bigcode_cli.backends.torch_classifier import Model
 from bigcode_cli.engine.windows import batches
-from bigcode_cli.errors import BigcodeError, BigcodeWarning, UsageError
-from bigcode_cli.model.checkpoint import load_model
-from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.records import ModelFolder, Reporter
+from bigcode_cli.errors import BigcodeError, ModelTooLargeError
+from bigcode_cli.records import Reporter
 from bigcode_cli.training.head_losses import label_weights, loss_mass, summed_loss
-from bigcode_cli.training.head_samples import HeadOptions, Sample
+from bigcode_cli.training.head_model import head_of
+from bigcode_cli.training.head_samples import HeadOptions, Sample, Tune
 from bigcode_cli.training.loop import rate_factor
 
 WARM_UP = 0.1
 WEIGHT_DECAY = 0.01
 CLIP = 1.0
-TRUNK_RATE = 0.1
-"""The unfrozen layers' learning rate over the head's, which begins from nothing."""
+TRUNK_RATE: dict[Tune, float] = {"head": 0.1, "norms": 0.3, "low-rank": 0.3}
+"""The learning rate of what is trained of the trunk over the head's, which begins from nothing."""
 
 PASS_TOKENS = {"cpu": 2**12, "cuda": 2**15, "mps": 2**13}
-"""Tokens that go through the trunk at once."""
+"""Tokens that go through the trunk at once, at most."""
 
-
-def load_base(base: ModelFolder, labels: Sequence[str], options: HeadOptions) -> Model:
-    """The base under a new head, in float32, with what is not to be trained frozen.
-
-    Raises:
-        ModelError: the base cannot be loaded.
-        UsageError: it has fewer layers than are to be trained, or the device is not here.
-    """
-    if base.base is not None:
-        raise UsageError(
-            f"{base.name} holds only what differs from another model", "name that one with --model"
-        )
-    config = GPTBigCodeConfig.from_file(base.path)
-    if options.unfreeze > config.n_layer:
-        raise UsageError(f"--unfreeze {options.unfreeze}: {base.name} has {config.n_layer} layers")
-    kind = "multi_label_classification" if options.multi_label else "single_label_classification"
-    config = config.with_changes(
-        id2label=dict(enumerate(labels)),
-        problem_type=kind if options.kind == "sequence" else None,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BigcodeWarning)  # that there is no head yet
-        model = load_model(
-            CLASSES[options.kind],
-            base.path,
-            device=choose_device(options.device),
-            dtype=torch.float32,
-            config=config,
-        )
-    model.draw(head_of(model))
-    first = model.config.n_layer - options.unfreeze
-    trained = [f"transformer.h.{at}." for at in range(first, model.config.n_layer)]
-    for name, parameter in model.named_parameters():
-        in_trunk = name.startswith("transformer.")
-        is_late = name.startswith(("transformer.ln_f.", *trained)) and options.unfreeze > 0
-        parameter.requires_grad_(not in_trunk or is_late or options.unfreeze == -1)
-    return model
-
-
-def head_of(model: Model) -> nn.Module:
-    """The layer that makes logits of hidden states."""
-    return model.get_submodule("score" if hasattr(model, "score") else "classifier")
+NEIGHBOURS = 16
+"""Batches whose windows are sorted by length, so that those of one batch are of similar length."""
 
 
 class HeadTrainer:
@@ -90,62 +49,90 @@ class HeadTrainer:
         self._options, self._report = options, report
         self._device = model.device
         self._head = head_of(model)
-        self._cache: list[Tensor] | None = None
-        targets = torch.cat([sample.targets for sample in samples])
+        self._states: Tensor | None = None  # of all samples, one behind the other
+        self._ends = [0]
+        for sample in samples:
+            self._ends.append(self._ends[-1] + len(sample.targets))
+        self._pass_tokens = self._most_tokens()
         labels = model.config.num_labels
-        self._weights = label_weights(targets, labels) if options.balanced else torch.ones(labels)
-        trunk = [p for p in model.transformer.parameters() if p.requires_grad]
-        rate = options.learning_rate
-        groups = [
-            {"params": list(self._head.parameters()), "peak": rate},
-            {"params": trunk, "peak": rate * TRUNK_RATE},
-        ]
-        self._optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], rate, weight_decay=WEIGHT_DECAY
-        )
+        self._weights = torch.ones(labels)
+        if options.balanced:
+            self._weights = label_weights(torch.cat([at.targets for at in samples]), labels)
+        self._device_weights = self._weights.to(self._device)
+        self._optimizer = self._make_optimizer()
 
     def run(self) -> float:
         """Train to the end; the mean loss of the last epoch, in nats a target.
 
         Raises:
             BigcodeError: the loss is no longer a number.
+            ModelTooLargeError: the device has no memory for a window.
         """
-        options, count = self._options, len(self._samples)
         self._model.train()
-        if not options.unfreeze:
+        if self._options.is_frozen:
             self._model.transformer.eval()
-            self._fill_cache()
-        order, rng = list(range(count)), random.Random(options.seed)
-        steps = options.rounds * math.ceil(count / options.batch_size)
+        try:
+            if self._options.is_frozen:
+                self._keep_states()
+            loss = self._train()
+        except torch.OutOfMemoryError as error:
+            raise ModelTooLargeError(
+                f"{self._device} has no memory left to train", "use a smaller --context"
+            ) from error
+        self._model.eval()
+        return loss
+
+    def _train(self) -> float:
+        """All epochs."""
+        rng, rounds = random.Random(self._options.seed), self._options.rounds
+        steps = rounds * math.ceil(len(self._samples) / self._options.batch_size)
         done, loss = 0, math.nan
-        for _ in range(options.rounds):
-            rng.shuffle(order)
-            losses = torch.zeros((), device=self._device)
-            total = 0.0
-            for at in range(0, count, options.batch_size):
-                found, mass = self._step(order[at : at + options.batch_size], done / steps)
+        for epoch in range(1, rounds + 1):
+            losses, total = torch.zeros((), device=self._device), 0.0
+            for batch in self._shuffled(rng):
+                found, mass = self._step(batch, done / steps)
                 losses += found
                 total += mass
                 done += 1
                 self._report.progress("training the head", done, steps, "steps")
             loss = losses.item() / total
             if not math.isfinite(loss):
-                raise BigcodeError(f"training diverged: the loss is {loss}", "lower the rate")
-        self._model.eval()
+                raise BigcodeError(
+                    f"training diverged: the loss is {loss}", "use a smaller --learning-rate"
+                )
+            if not self._options.is_frozen:
+                self._report.note(f"epoch {epoch} of {rounds}: loss {loss:.4f}")
         return loss
+
+    def _shuffled(self, rng: random.Random) -> list[list[int]]:
+        """All samples in batches, in another order each time.
+
+        Where they go through the trunk, those of a batch are of similar length (as
+        ``group_by_length`` of transformers' Trainer), so that little is padding.
+        """
+        size = self._options.batch_size
+        order = rng.sample(range(len(self._samples)), len(self._samples))
+        if self._states is None:
+            near = [
+                order[at : at + size * NEIGHBOURS] for at in range(0, len(order), size * NEIGHBOURS)
+            ]
+            for some in near:
+                some.sort(key=lambda place: len(self._samples[place].ids))
+            order = [place for some in near for place in some]
+        cut = [order[at : at + size] for at in range(0, len(order), size)]
+        rng.shuffle(cut)
+        return cut
 
     def _step(self, batch: Sequence[int], position: float) -> tuple[Tensor, float]:
         """One step of the optimizer: the batch's summed loss, and its mass."""
-        targets = torch.cat([self._samples[at].targets for at in batch])
-        mass = loss_mass(targets, self._weights)
+        mass = loss_mass(torch.cat([self._samples[at].targets for at in batch]), self._weights)
         total = torch.zeros((), device=self._device)
-        weights = self._weights.to(self._device)
         for some in self._passes(batch):
-            states = self._states(some)
-            wanted = torch.cat([self._samples[at].targets for at in some]).to(self._device)
+            states = self._states_of(some)
+            wanted = self._moved(torch.cat([self._samples[at].targets for at in some]))
             if self._options.kind == "token":
                 states = self._model.get_submodule("dropout")(states)
-            loss = summed_loss(self._head(states), wanted, weights)
+            loss = summed_loss(self._head(states), wanted, self._device_weights)
             torch.autograd.backward(loss / mass)
             total += loss.detach()
         trained = [p for group in self._optimizer.param_groups for p in group["params"]]
@@ -156,48 +143,96 @@ class HeadTrainer:
         self._optimizer.zero_grad(set_to_none=True)
         return total, mass
 
-    def _passes(self, batch: Sequence[int]) -> Iterator[list[int]]:
+    def _passes(self, batch: Sequence[int]) -> list[list[int]]:
         """The samples of a batch in groups that go through the trunk together."""
-        if self._cache is not None:
-            yield list(batch)
-            return
-        lengths = [len(self._samples[at].ids) for at in batch]
-        for places in batches(lengths, PASS_TOKENS[self._device.type]):
-            yield [batch[place] for place in places]
+        if self._states is not None:
+            return [list(batch)]
+        lengths = [self._length(at) for at in batch]
+        return [[batch[place] for place in some] for some in batches(lengths, self._pass_tokens)]
 
-    def _states(self, some: Sequence[int]) -> Tensor:
+    def _length(self, at: int) -> int:
+        """Tokens of a sample that go through the trunk."""
+        return len(self._samples[at].ids) * self._options.readings
+
+    def _states_of(self, some: Sequence[int]) -> Tensor:
         """The states that some samples are about: float32 ``(states, n_embd)``."""
-        if self._cache is not None:
-            return torch.cat([self._cache[at] for at in some])
-        with torch.set_grad_enabled(self._options.unfreeze != 0):
-            return torch.cat(self._run([self._samples[at] for at in some]))
+        if self._states is not None:
+            return self._states.index_select(0, self._moved(self._places(some)))
+        with torch.set_grad_enabled(not self._options.is_frozen):
+            return self._run([self._samples[at] for at in some])
 
-    def _run(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """The trunk's last hidden states of each; what pads a row follows all that is read."""
-        longest = max(len(sample.ids) for sample in samples)
+    def _places(self, some: Sequence[int]) -> Tensor:
+        """Where the states of some samples stand among those of all."""
+        return torch.cat([torch.arange(self._ends[at], self._ends[at + 1]) for at in some])
+
+    def _run(self, samples: Sequence[Sample]) -> Tensor:
+        """The trunk's last hidden states that samples are about, one sample behind the other.
+
+        What pads a row follows all that is read. Where a window is read twice, its states are
+        those of the second time.
+        """
+        before = self._options.readings - 1
+        longest = max(len(sample.ids) for sample in samples) * (before + 1)
         ids = torch.zeros(len(samples), longest, dtype=torch.int64)
+        places = []
         for row, sample in enumerate(samples):
-            ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
-        ids = ids.to(self._device)
+            tokens = sample.ids * (before + 1)
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            start = row * longest + before * len(sample.ids)
+            places.append(torch.arange(start + sample.first, start + len(sample.ids)))
+        ids = self._moved(ids)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=ids.is_cuda):
             hidden = self._model.transformer(ids, use_cache=False).last_hidden_state
-        return [
-            hidden[row, sample.first : len(sample.ids)].float()
-            for row, sample in enumerate(samples)
-        ]
+        return hidden.flatten(0, 1).index_select(0, self._moved(torch.cat(places))).float()
 
-    def _fill_cache(self) -> None:
+    def _moved(self, numbers: Tensor) -> Tensor:
+        """The same on the device, without waiting for what a GPU is still doing."""
+        if self._device.type == "cuda":
+            return numbers.pin_memory().to(self._device, non_blocking=True)
+        return numbers.to(self._device)
+
+    def _keep_states(self) -> None:
         """Compute the states of all samples, if half of the free memory holds them."""
-        count = sum(len(sample.ids) - sample.first for sample in self._samples)
+        shape = self._ends[-1], self._model.config.n_embd
         free = free_bytes(self._device)
-        if free is not None and 4 * count * self._model.config.n_embd > free // 2:
+        if free is not None and 4 * math.prod(shape) > free // 2:
             self._report.note("the hidden states do not fit into memory: each epoch makes them")
             return
-        found: dict[int, Tensor] = {}
+        states, done = torch.empty(shape, device=self._device), 0
         with torch.no_grad():
             for some in self._passes(range(len(self._samples))):
-                states = self._run([self._samples[at] for at in some])
-                # Copied: a view would keep the whole pass alive.
-                found |= {at: own.clone() for at, own in zip(some, states, strict=True)}
-                self._report.progress("reading texts", len(found), len(self._samples), "windows")
-        self._cache = [found[at] for at in range(len(self._samples))]
+                found = self._run([self._samples[at] for at in some])
+                states.index_copy_(0, self._moved(self._places(some)), found)
+                done += len(some)
+                self._report.progress("reading texts", done, len(self._samples), "windows")
+        self._states = states
+
+    def _most_tokens(self) -> int:
+        """Tokens that go through the trunk at once."""
+        most, free = PASS_TOKENS[self._device.type], free_bytes(self._device)
+        if free is None or self._options.is_frozen:
+            return most
+        config = self._model.config
+        # What the backward pass keeps of a token, all of it in float32.
+        kept = 4 * config.n_layer * (8 * config.n_embd + 2 * config.inner_dim)
+        return max(1, min(most, free // 2 // kept))
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        """AdamW; norms and biases are not decayed."""
+        rate = self._options.learning_rate
+        trunk = [p for p in self._model.transformer.parameters() if p.requires_grad]
+        low = rate * TRUNK_RATE[self._options.tune]
+        groups = [
+            (rate, WEIGHT_DECAY, list(self._head.parameters())),
+            (low, WEIGHT_DECAY, [p for p in trunk if p.ndim > 1]),
+            (low, 0.0, [p for p in trunk if p.ndim == 1]),
+        ]
+        return torch.optim.AdamW(
+            [
+                {"params": params, "peak": peak, "weight_decay": decay}
+                for peak, decay, params in groups
+                if params
+            ],
+            rate,
+            fused=self._device.type == "cuda",
+        )

@@ -11,23 +11,30 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from bigcode_cli.backends.devices import free_bytes
+from bigcode_cli.backends.memory import gigabytes, require_memory
 from bigcode_cli.errors import InputError, UsageError
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.records import Reporter
+from bigcode_cli.records import ModelFolder, Reporter, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
+from bigcode_cli.training.checkpoints import CHECKPOINT
 from bigcode_cli.training.corpus import Corpus, build_corpus
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
-from bigcode_cli.training.loop import CHECKPOINT, Ending, LoopOptions, Observer, Trainer
+from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
+from bigcode_cli.training.processes import Processes, joined, local_device
 from bigcode_cli.training.recipe import Recipe
 from bigcode_cli.training.validation import HeldOut, load_held_out
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+BYTES_A_PARAMETER = 16
+"""Of a float32 weight, its gradient and the two moments of AdamW; Muon has one."""
 ROOM = 40
 """Tokens that a piece leaves free for the control tokens and joints of a split."""
 
@@ -39,7 +46,7 @@ class TrainRequest:
     Attributes:
         data: folders of packages; not read again when resuming.
         out: where everything goes.
-        init: a model folder to start from: its weights and its tokenizer.
+        init: a model to start from: its weights and its tokenizer.
         validate: a folder of held-out packages.
         pause_after: minutes, from ``started`` on, after which to save and stop.
         started: when the invocation began, by ``time.monotonic``.
@@ -50,7 +57,7 @@ class TrainRequest:
     out: Path
     seed: int = 0
     resume: bool = False
-    init: Path | None = None
+    init: ModelFolder | None = None
     validate: Path | None = None
     exclude: tuple[str, ...] = ()
     exclude_like: tuple[Path, ...] = ()
@@ -73,16 +80,51 @@ def train_lm(
 
     Raises:
         InputError: data, checkpoint or held-out files are not to be had.
+        ModelError: the model to start from cannot be loaded, or is too large to train here.
+        OutputError: a checkpoint or the model cannot be written.
         UsageError: there is a checkpoint in the output folder, and it is not to be resumed.
         BigcodeError: training diverged.
     """
-    recipe, out = request.recipe, request.out
-    if not request.resume and (out / CHECKPOINT).exists():
+    if not request.resume and (request.out / CHECKPOINT).exists():
         raise UsageError(
-            f"{out} holds a run that would be lost", "go on with --resume, or name another --out"
+            f"{request.out} holds a run that would be lost",
+            "go on with --resume, or name another --out",
         )
-    device = _device(request.device)
-    corpus = Corpus.open(out) if request.resume else _prepare(request, report)
+    device = local_device(request.device)
+    if device.type == "cuda":
+        # cuDNN's attention is not made for keys that all heads share by a stride of 0.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    with joined(device) as processes:
+        if not processes.is_first:
+            report, observer = Silence(), _look_away
+        ending, model = _train(
+            request, device, processes, report=report, observer=observer, should_stop=should_stop
+        )
+        if ending != "interrupted" and processes.is_first:
+            export(model, request.recipe, request.out)
+        processes.wait()
+    return ending
+
+
+def _look_away(line: dict[str, Any]) -> None:
+    """Observe nothing: the first of several processes does."""
+
+
+def _train(
+    request: TrainRequest,
+    device: torch.device,
+    processes: Processes,
+    *,
+    report: Reporter,
+    observer: Observer,
+    should_stop: Callable[[], bool],
+) -> tuple[Ending, GPTBigCodeForCausalLM]:
+    """Train as far as it goes."""
+    recipe, out = request.recipe, request.out
+    if processes.is_first and not request.resume:
+        _prepare(request, report)
+    processes.wait()
+    corpus = Corpus.open(out)
     torch.manual_seed(request.seed)
     model = _model(request, device)
     held_out: list[HeldOut] = []
@@ -107,6 +149,7 @@ def train_lm(
         eos_id=vocabulary.eos_id,
         pad_id=vocabulary.pad_id,
         fingerprint=_fingerprint(request),
+        processes=processes,
         should_stop=should_stop,
     )
     trainer = Trainer(model, recipe.training, feed, options, observer)
@@ -115,10 +158,7 @@ def train_lm(
         f"training {parameters / 1e6:.1f}M parameters on {device.type}, from step "
         f"{trainer.progress.step}"
     )
-    ending = trainer.run()
-    if ending != "interrupted":
-        export(model, recipe, out)
-    return ending
+    return trainer.run(), model
 
 
 def export(model: GPTBigCodeForCausalLM, recipe: Recipe, out: Path) -> None:
@@ -165,8 +205,8 @@ def _prepare(request: TrainRequest, report: Reporter) -> Corpus:
         )
     else:
         for name in TOKENIZER_FILES:
-            if (request.init / name).is_file():
-                shutil.copyfile(request.init / name, out / name)
+            if (request.init.tokenizer_path / name).is_file():
+                shutil.copyfile(request.init.tokenizer_path / name, out / name)
     report.note(f"tokenizer ready ({time.monotonic() - began:.0f} s)")
     began = time.monotonic()
     budget = max(1, recipe.model.n_positions - ROOM)
@@ -183,20 +223,29 @@ def _prepare(request: TrainRequest, report: Reporter) -> Corpus:
 def _model(request: TrainRequest, device: torch.device) -> GPTBigCodeForCausalLM:
     """The model as it starts, in float32."""
     config = request.recipe.model
-    if request.init is None or request.resume:
-        return GPTBigCodeForCausalLM(config).to(device)
-    stored = GPTBigCodeConfig.from_file(request.init)
-    if _shape(stored) != _shape(config):
-        raise InputError(
-            f"{request.init} has another shape than the recipe's model",
-            "give the recipe the model's own configuration",
-        )
-    model = GPTBigCodeForCausalLM(config)
-    # Copied: what was loaded may lie in the file itself.
-    stored_model = load_model(
-        GPTBigCodeForCausalLM, request.init, device="cpu", dtype=torch.float32
+    require_memory(
+        BYTES_A_PARAMETER * config.parameter_count(),
+        free_bytes(device),
+        f"training {config.parameter_count() / 1e6:,.0f}M parameters needs "
+        f"{gigabytes(BYTES_A_PARAMETER * config.parameter_count())} and more",
+        "choose a smaller model",
     )
-    model.load_state_dict(stored_model.state_dict())
+    model = GPTBigCodeForCausalLM(config)
+    if request.init is not None and not request.resume:
+        # Copied: what was loaded may lie in the file itself.
+        stored = load_model(
+            GPTBigCodeForCausalLM,
+            request.init.path,
+            device="cpu",
+            dtype=torch.float32,
+            base=request.init.base,
+        )
+        if _shape(stored.config) != _shape(config):
+            raise InputError(
+                f"{request.init.name} has another shape than the recipe's model",
+                "leave [model] out of the recipe: it is the model's own then",
+            )
+        model.load_state_dict(stored.state_dict())
     return model.to(device)
 
 
@@ -205,15 +254,6 @@ def _shape(config: GPTBigCodeConfig) -> tuple[object, ...]:
         *(config.vocab_size, config.n_positions, config.n_embd, config.n_layer, config.n_head),
         *(config.inner_dim, config.multi_query, config.activation_function),
     )
-
-
-def _device(name: str) -> torch.device:
-    chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(chosen if name == "auto" else name)
-    if device.type == "cuda":
-        # cuDNN's attention is not made for keys that all heads share by a stride of 0.
-        torch.backends.cuda.enable_cudnn_sdp(False)
-    return device
 
 
 def _fingerprint(request: TrainRequest) -> str:

@@ -1,31 +1,35 @@
 """The training loop: gradients, schedule, log, checkpoints that resume exactly.
 
 bfloat16 autocast over float32 weights on a GPU, float32 on a CPU. Nothing in a step waits for the
-GPU; every few steps the loss is read, which is also what paces the clock.
+GPU; every few steps the loss is read, which is also what paces the clock. Of several processes each
+makes all windows and takes its share of them, so that their number changes nothing but rounding.
 """
 
 import json
 import math
-import os
 import time
 from array import array
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
-from bigcode_cli.errors import BigcodeError, InputError
+from bigcode_cli.errors import BigcodeError, UsageError
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.training.borders import sample_borders
+from bigcode_cli.training.checkpoints import LOG, cut_log, read_checkpoint, write_checkpoint
 from bigcode_cli.training.feed import FeedOptions, Place, batches
+from bigcode_cli.training.processes import Processes
 from bigcode_cli.training.recipe import TrainingSettings
+from bigcode_cli.training.schedule import make_optimizers, planned_factor
 from bigcode_cli.training.validation import HeldOut, bits_per_byte
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
 IGNORED = -100
 Ending = Literal["finished", "paused", "interrupted"]
 Observer = Callable[[dict[str, Any]], None]
@@ -61,6 +65,7 @@ class LoopOptions:
         workers: processes that make windows; 0 makes them in this one.
         compiled: whether to use ``torch.compile``.
         held_out: what to measure now and then, and ``eos_id`` for it.
+        processes: the ones that train together.
     """
 
     folder: Path
@@ -72,55 +77,21 @@ class LoopOptions:
     eos_id: int = 0
     pad_id: int = 4
     fingerprint: str = ""
+    processes: Processes = field(default_factory=Processes)
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
 
 
-def rate_factor(position: float, warm_up: float) -> float:
-    """The learning rate over its peak at a share of the training: up, then down to 0, linearly."""
-    if position < warm_up:
-        return max(position / warm_up, 0.01)
-    return max(0.0, (1 - position) / (1 - warm_up))
+def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor, eos_id: int | None) -> Tensor:
+    """Nats of all targets that are not −100.
 
-
-def make_optimizers(
-    model: GPTBigCodeForCausalLM, settings: TrainingSettings
-) -> list[torch.optim.Optimizer]:
-    """Matrices within layers apart from embeddings, norms and biases, which are not decayed."""
-    named = dict(model.named_parameters())
-    inner = [w for name, w in named.items() if ".h." in name and w.ndim == 2]
-    outer = [w for name, w in named.items() if not (".h." in name and w.ndim == 2)]
-    fused = outer[0].is_cuda
-    betas = settings.beta1, settings.beta2
-    first: torch.optim.Optimizer
-    if settings.optimizer == "muon":
-        # Jordan et al. 2024; updates of AdamW's size, so that its learning rates serve.
-        first = torch.optim.Muon(
-            inner,
-            settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        )
-    else:
-        first = torch.optim.AdamW(
-            inner,
-            settings.learning_rate,
-            betas=betas,
-            weight_decay=settings.weight_decay,
-            fused=fused,
-        )
-    rate = settings.embedding_learning_rate
-    second = torch.optim.AdamW(outer, rate, betas=betas, weight_decay=0.0, fused=fused)
-    for optimizer in (first, second):
-        for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
-    return [first, second]
-
-
-def summed_loss(model: GPTBigCodeForCausalLM, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Nats of all targets that are not −100; both arguments ``(windows, n_positions)``."""
+    Args:
+        inputs: ``(windows, n_positions)``, as ``targets``.
+        eos_id: parts samples from each other; ``None`` lets them see what stands before them.
+    """
+    mask, positions = (None, None) if eos_id is None else sample_borders(inputs, eos_id)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda):
-        logits = model(inputs, use_cache=False).logits
+        logits = model(inputs, attention_mask=mask, position_ids=positions, use_cache=False).logits
     return functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -146,12 +117,19 @@ class Trainer:
         self.optimizers = make_optimizers(model, settings)
         self.progress = Progress()
         self.loss = torch.compile(summed_loss, dynamic=False) if options.compiled else summed_loss
+        self.processes = options.processes
+        self.called = self.processes.share(model)
         self.batch = max(1, settings.tokens_per_step // feed.n_positions)
+        if self.batch % self.processes.world:
+            raise UsageError(
+                f"{self.processes.world} processes cannot share {self.batch} windows a step",
+                "choose tokens_per_step so that they can",
+            )
         self.recent = torch.zeros((), device=self.device)
         self.logged = 0.0, 0
         if options.resume:
             self._load()
-        else:
+        elif self.processes.is_first:
             (options.folder / LOG).write_text("")
 
     def run(self) -> Ending:
@@ -160,7 +138,7 @@ class Trainer:
         Raises:
             BigcodeError: the loss is no longer a number.
         """
-        settings, progress, clock = self.settings, self.progress, self.options.clock
+        settings, progress = self.settings, self.progress
         stream = batches(self.feed, progress.place, batch=self.batch, workers=self.options.workers)
         self.model.train()
         ending: Ending | None = None
@@ -168,7 +146,7 @@ class Trainer:
             # Compilation falls into the first step: the clock starts behind it.
             self._step(stream)
             self._wait()
-            ticked, saved, validated = clock(), progress.seconds, progress.seconds
+            ticked, saved, validated = self._now(), progress.seconds, progress.seconds
             self.logged = progress.seconds, progress.tokens
             while True:
                 ending = self._ending()
@@ -178,12 +156,12 @@ class Trainer:
                     break
                 if progress.seconds - saved >= 60 * settings.checkpoint_minutes:
                     self.save()
-                    saved, ticked = progress.seconds, clock()
+                    saved, ticked = progress.seconds, self._now()
                 if progress.seconds - validated >= 60 * settings.validate_minutes:
                     self.validate()
-                    validated, ticked = progress.seconds, clock()
+                    validated, ticked = progress.seconds, self._now()
                 self._step(stream)
-                now = clock()
+                now = self._now()
                 progress.seconds += now - ticked
                 ticked = now
         finally:
@@ -192,6 +170,10 @@ class Trainer:
         if ending != "interrupted":
             self.validate()
         return ending
+
+    def _now(self) -> float:
+        """The first process's time: what is planned by the clock is the same in all of them."""
+        return self.processes.agree(self.options.clock())
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -208,21 +190,25 @@ class Trainer:
         pause = self.options.pause_at
         if self.position() >= 1:
             return "finished"
-        if self.options.should_stop():
+        if self.processes.agree(self.options.should_stop()):
             return "interrupted"
-        return "paused" if pause is not None and self.options.clock() >= pause else None
+        return "paused" if pause is not None and self._now() >= pause else None
 
     def _step(self, stream: "Generator[tuple[array[int], Place]]") -> None:
         """One optimizer step on the next batch."""
         settings, progress = self.settings, self.progress
-        factor = rate_factor(self.position(), settings.warm_up)
+        factor = planned_factor(self.position(), settings)
         flat, progress.place = next(stream)
         inputs, targets, count = self._to_device(flat)
         size = settings.windows_per_pass
+        passes = list(zip(torch.split(inputs, size), torch.split(targets, size), strict=True))
         total = torch.zeros((), device=self.device)
-        for some, wanted in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
-            loss = self.loss(self.model, some, wanted) / count
-            torch.autograd.backward(loss)
+        for number, (some, wanted) in enumerate(passes, 1):
+            with self._adding_up(is_last=number == len(passes)):
+                eos_id = self.options.eos_id if settings.borders else None
+                loss = self.loss(self.called, some, wanted, eos_id) / count
+                # Gradients come out as the mean of all processes' ones, and their sum is wanted.
+                torch.autograd.backward(loss * self.processes.world)
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         for optimizer in self.optimizers:
@@ -233,15 +219,24 @@ class Trainer:
         self.recent += total
         progress.recent_steps += 1
         progress.step += 1
-        progress.tokens += inputs.numel()
+        progress.tokens += self.batch * inputs.shape[1]
+
+    def _adding_up(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """Keep gradients to oneself until the last pass of a step."""
+        if is_last or not isinstance(self.called, DistributedDataParallel):
+            return nullcontext()
+        kept: AbstractContextManager[None] = self.called.no_sync()
+        return kept
 
     def _to_device(self, flat: "array[int]") -> tuple[Tensor, Tensor, int]:
-        """Inputs, targets ``(batch, n_positions)`` and how many targets count."""
+        """The process's inputs and targets ``(windows, n_positions)``; how many count in all."""
         windows = torch.frombuffer(flat, dtype=torch.uint16).long().view(self.batch, -1)
         targets = windows[:, 1:].clone()
         targets[targets == self.options.pad_id] = IGNORED
         count = int((targets != IGNORED).sum())
-        inputs = windows[:, :-1].contiguous()
+        share = self.batch // self.processes.world
+        mine = slice(self.processes.rank * share, (self.processes.rank + 1) * share)
+        inputs, targets = windows[mine, :-1].contiguous(), targets[mine]
         if self.device.type != "cuda":
             return inputs.to(self.device), targets.to(self.device), count
         moved = [part.pin_memory().to(self.device, non_blocking=True) for part in (inputs, targets)]
@@ -252,6 +247,7 @@ class Trainer:
         progress = self.progress
         if progress.recent_steps == 0:
             return
+        self.processes.add_up(self.recent)
         loss = self.recent.item() / progress.recent_steps
         self.recent.zero_()
         progress.recent_steps = 0
@@ -277,19 +273,35 @@ class Trainer:
 
     def validate(self) -> None:
         """Measure the held-out files and log bits per byte."""
-        if self.options.held_out:
+        if self.options.held_out and self.processes.is_first:
             found = bits_per_byte(self.model, self.options.held_out, self.options.eos_id)
             rounded = {name: round(value, 4) for name, value in found.items()}
             self._write({"step": self.progress.step, "bits_per_byte": rounded})
+        self.processes.wait()
 
     def _write(self, line: dict[str, Any]) -> None:
+        if not self.processes.is_first:
+            return
         with (self.options.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
         self.observer(line)
 
     def save(self) -> None:
-        """Replace the checkpoint, in one go: a cut leaves the one before."""
-        state = {
+        """Replace the checkpoint.
+
+        Raises:
+            OutputError: it cannot be written; the one before is still there.
+        """
+        # What several processes have of the loss since the last line goes to the first.
+        self.processes.add_up(self.recent)
+        if self.processes.is_first:
+            write_checkpoint(self.options.folder, self._state())
+        else:
+            self.recent.zero_()
+        self.processes.wait()
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "fingerprint": self.options.fingerprint,
             "progress": asdict(self.progress),
             "model": self.model.state_dict(),
@@ -298,34 +310,19 @@ class Trainer:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
-        path = self.options.folder / CHECKPOINT
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     def _load(self) -> None:
         """Go to where the checkpoint is, and drop what the log says beyond it."""
-        path = self.options.folder / CHECKPOINT
-        if not path.is_file():
-            raise InputError(f"nothing to resume in {path.parent}", "leave --resume out")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["fingerprint"] != self.options.fingerprint:
-            raise InputError(
-                "the checkpoint is of another recipe, seed or corpus", "leave --resume out"
-            )
+        folder = self.options.folder
+        state = read_checkpoint(folder, self.options.fingerprint)
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         place = Place(**state["progress"].pop("place"))
         self.progress = Progress(**state["progress"], place=place)
-        self.recent.copy_(state["recent"])
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"])
-        log = self.options.folder / LOG
-        lines = log.read_text("utf-8").splitlines() if log.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.progress.step]
-        log.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        if self.processes.is_first:
+            self.recent.copy_(state["recent"])
+            cut_log(folder, self.progress.step)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bigcode_cli.bench.infill_tasks import InfillTask
-from bigcode_cli.bench.quality import bits_per_byte, complete, infill, parses
+from bigcode_cli.bench.card import PROMPT_LINES, RUN_ON_PROMPTS, prompts_from
+from bigcode_cli.bench.quality import bits_per_byte, complete, infill, parses, repeats_a_line
 from bigcode_cli.engine.session import Session
 from bigcode_cli.records import InfillOrder
 from tests.sessions import random_session
@@ -95,3 +96,28 @@ def test_parses_asks_for_a_body_in_whole_lines(completion: str, counts: bool) ->
 def test_parses_looks_at_the_function_asked_for() -> None:
     assert parses("def g(x):\n    return x\n\n\n" + PROMPT, "    return x\n", "f")
     assert not parses("def g(x):\n    return x\n\n\n" + PROMPT, "    pass\n", "f")
+
+
+@pytest.mark.parametrize(
+    ("completion", "counts"),
+    [
+        ("    x = 1\n" * 4, True),
+        ("    x = 1\n" * 3, False),
+        ("    x = 1\n\n" * 4, True),
+        ("    x = 1\n    y = 2\n" * 4, False),
+        ("    x = 1\n" * 3 + "x = 1\n", False),
+        ("\n" * 9, False),
+        ("a\nb\n" + "c\n" * 3 + "c", True),
+    ],
+)
+def test_a_line_four_times_in_a_row_is_a_circle(completion: str, counts: bool) -> None:
+    assert repeats_a_line(completion) is counts
+
+
+def test_texts_to_go_on_from_end_in_a_whole_line_of_a_held_out_file() -> None:
+    files = [[f"{package}{line}\n" * 50 for line in range(30)] for package in "abc"]
+    prompts = prompts_from(files)
+    assert len(prompts) == RUN_ON_PROMPTS
+    assert {prompt[0] for prompt in prompts} == set("abc")
+    assert all(prompt.count("\n") == PROMPT_LINES - 1 or prompt[-1] != "\n" for prompt in prompts)
+    assert len({prompt.split("\n")[0] for prompt in prompts}) == 90

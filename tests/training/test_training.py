@@ -15,18 +15,21 @@ import torch
 from bigcode_cli.errors import BigcodeError, InputError, UsageError
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model
-from bigcode_cli.records import Silence
+from bigcode_cli.records import ModelFolder, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.corpus import Corpus
 from bigcode_cli.training.lm import TrainRequest, train_lm
-from bigcode_cli.training.loop import rate_factor
+from bigcode_cli.training.schedule import rate_factor
 from bigcode_cli.training.recipe import Recipe
 
 Lines = list[dict[str, Any]]
 
 
-def make_request(recipe_file: Path, data: Path, out: Path, **training: float) -> TrainRequest:
-    recipe = Recipe.load(recipe_file, **training)
+def make_request(recipe_file: Path, data: Path, out: Path, **training: Any) -> TrainRequest:
+    recipe = Recipe.load(recipe_file)
+    if training.keys() & {"steps", "minutes"}:
+        training = {"steps": None, "minutes": None, **training}
+    recipe = replace(recipe, training=replace(recipe.training, **training))
     return TrainRequest(recipe=recipe, data=(data,), out=out, seed=5, device="cpu")
 
 
@@ -104,7 +107,7 @@ def test_the_exported_folders_load(recipe_file: Path, data: Path, tmp_path: Path
         assert model.config.eos_token_id == Tokenizer.load(folder).eos_id
     again = replace(
         make_request(recipe_file, data, tmp_path / "next", steps=1),
-        init=request.out / "model",
+        init=ModelFolder(name="first", path=request.out / "model"),
     )
     _, lines = run(again)
     assert lines[-1]["step"] == 1
@@ -114,12 +117,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bigcode_cli.records import Silence
-from bigcode_cli.training import loop
+from bigcode_cli.training import checkpoints
 from bigcode_cli.training.lm import TrainRequest, train_lm
 from bigcode_cli.training.recipe import Recipe
 
 recipe, out = map(Path, sys.argv[1:])
-loop.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+checkpoints.os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
 request = TrainRequest(recipe=Recipe.load(recipe), data=(), out=out, seed=5, resume=True,
                        device="cpu", pause_after=0.0)
 train_lm(request, report=Silence(), observer=lambda line: None)
