@@ -14,6 +14,7 @@ from bigcode_cli.cli.params import OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter, print_error
 from bigcode_cli.cli.train_head_flags import (
     HELD_OUT,
+    RANK,
     HeadDataFlags,
     HeadModelFlags,
     HeadPlanFlags,
@@ -75,6 +76,7 @@ def head(
     The model itself stays as it is, unless --unfreeze says otherwise.
     """
     texts.check()
+    plan.check()
     with TerminalReporter(speech.quiet) as report, open_answer(None, texts.encoding) as answer:
         report.progress("loading", 0, None, "")  # the imports below are what takes long
         from bigcode_cli.hub.resolve import resolve
@@ -84,7 +86,10 @@ def head(
         options = HeadOptions(
             kind=task,
             multi_label=plan.multi_label,
+            tune=plan.tune,
             unfreeze=plan.unfreeze,
+            rank=RANK if plan.rank is None else plan.rank,
+            read_twice=plan.read_twice,
             epochs=plan.epochs,
             batch_size=plan.batch_size,
             learning_rate=plan.learning_rate,
@@ -97,7 +102,13 @@ def head(
         base = resolve(model.model, revision=model.revision, offline=model.offline, report=report)
         report.progress("loading", 1, 1, "")
         request = HeadRequest(
-            base=base, kept=kept, held_out=held_out, out=out, options=options, full=plan.full
+            base=base,
+            kept=kept,
+            held_out=held_out,
+            out=out,
+            options=options,
+            storage=plan.stored(),
+            full=plan.full,
         )
         try:
             found = train_head(request, report=report)

@@ -12,6 +12,7 @@ from bigcode_cli.errors import UsageError
 
 DATA, HEAD = "Data", "Head"
 HELD_OUT = 0.1
+RANK = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,27 @@ class HeadPlanFlags:
             "--multi-label", help="Any number of labels may be right.", rich_help_panel=HEAD
         ),
     ] = False
+    tune: Annotated[
+        Literal["head", "norms", "low-rank"],
+        typer.Option(
+            "--tune",
+            metavar="head|norms|low-rank",
+            help="What is trained: the head alone, norms and biases too, or a low-rank change to "
+            "each layer too.",
+            rich_help_panel=HEAD,
+        ),
+    ] = "head"
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            "--rank",
+            metavar="N",
+            min=1,
+            help="Of low-rank changes.",
+            show_default=str(RANK),
+            rich_help_panel=HEAD,
+        ),
+    ] = None
     unfreeze: Annotated[
         int,
         typer.Option(
@@ -78,7 +100,7 @@ class HeadPlanFlags:
             metavar="N",
             min=1,
             help="Times that each text is seen.",
-            show_default="20; 3 with --unfreeze",
+            show_default="20; 3 with --tune or --unfreeze",
             rich_help_panel=HEAD,
         ),
     ] = None
@@ -117,16 +139,49 @@ class HeadPlanFlags:
             rich_help_panel=HEAD,
         ),
     ] = None
+    read_twice: Annotated[
+        bool,
+        typer.Option(
+            "--read-twice",
+            help="Show each window to the model twice: it labels a token knowing what follows.",
+            rich_help_panel=HEAD,
+        ),
+    ] = False
     seed: Annotated[
         int,
         typer.Option(
             "--seed", metavar="N", min=0, help="Of all that is drawn.", rich_help_panel=HEAD
         ),
     ] = 0
+    storage: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(
+            "--storage",
+            metavar="float32|bfloat16",
+            help="How weights are written.",
+            show_default="float32; bfloat16 for low-rank changes",
+            rich_help_panel=HEAD,
+        ),
+    ] = None
     full: Annotated[
         bool,
         typer.Option("--full", help="Write a whole model.", rich_help_panel=HEAD),
     ] = False
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: a rank of nothing.
+        """
+        if self.rank is not None and self.tune != "low-rank":
+            raise UsageError("--rank is for --tune low-rank")
+
+    def stored(self) -> Literal["float32", "bfloat16"]:
+        """How the folder's weights lie on disk."""
+        if self.storage is not None:
+            return self.storage
+        return "bfloat16" if self.tune == "low-rank" and not self.full else "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from bigcode_cli.records import Reporter
 from bigcode_cli.training.head_losses import label_weights, loss_mass, summed_loss
 from bigcode_cli.training.head_model import head_of
 from bigcode_cli.training.head_samples import HeadOptions, Sample, Tune
-from bigcode_cli.training.loop import rate_factor
+from bigcode_cli.training.schedule import rate_factor
 
 WARM_UP = 0.1
 WEIGHT_DECAY = 0.01
@@ -112,7 +112,7 @@ class HeadTrainer:
         """
         size = self._options.batch_size
         order = rng.sample(range(len(self._samples)), len(self._samples))
-        if self._states is None:
+        if not self._options.is_frozen:
             near = [
                 order[at : at + size * NEIGHBOURS] for at in range(0, len(order), size * NEIGHBOURS)
             ]
@@ -182,7 +182,7 @@ class HeadTrainer:
             places.append(torch.arange(start + sample.first, start + len(sample.ids)))
         ids = self._moved(ids)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=ids.is_cuda):
-            hidden = self._model.transformer(ids, use_cache=False).last_hidden_state
+            hidden: Tensor = self._model.transformer(ids, use_cache=False).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, self._moved(torch.cat(places))).float()
 
     def _moved(self, numbers: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -25,11 +26,15 @@ from bigcode_cli.records import (
     Spans,
 )
 from bigcode_cli.text.tokenizer import Tokenizer
-from bigcode_cli.training.head import HeadTrainer, load_base
+from bigcode_cli.training.head import HeadTrainer
 from bigcode_cli.training.head_data import Example, label_names
+from bigcode_cli.training.head_model import load_base
 from bigcode_cli.training.head_samples import HeadOptions, make_samples
 from bigcode_cli.training.head_scores import ClassScore, Item, macro_f1, score_classes
 from bigcode_cli.training.lm import TOKENIZER_FILES
+from bigcode_cli.training.low_rank import merge_low_rank
+
+HeadStorage = Literal["float32", "bfloat16"]
 
 RIGHT = 0.5
 """The score from which on a label is predicted, where any number may be right."""
@@ -44,6 +49,7 @@ class HeadRequest:
         kept: what is learned from.
         held_out: what the head is measured on.
         out: the folder to write, which must not hold anything.
+        storage: how the folder's weights lie on disk.
         full: write a whole model, not only what differs from the base.
     """
 
@@ -52,6 +58,7 @@ class HeadRequest:
     held_out: Sequence[Example]
     out: Path
     options: HeadOptions
+    storage: HeadStorage = "float32"
     full: bool = False
 
 
@@ -135,7 +142,8 @@ def _whole_folder(out: Path) -> Iterator[Path]:
 def _save(model: Model, request: HeadRequest, folder: Path) -> None:
     """Write a whole model, or what was trained of it."""
     if request.full:
-        save_model(model, model.config, folder, "float32")
+        merge_low_rank(model)
+        save_model(model, model.config, folder, request.storage)
         for name in TOKENIZER_FILES:
             if (request.base.path / name).is_file():
                 shutil.copyfile(request.base.path / name, folder / name)
@@ -143,7 +151,7 @@ def _save(model: Model, request: HeadRequest, folder: Path) -> None:
     keys = base_keys(request.base)
     config = model.config.with_changes(extra={**model.config.extra, **keys})
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    save_difference(trained, config, type(model).__name__, folder)
+    save_difference(trained, config, type(model).__name__, folder, request.storage)
 
 
 def _measure(request: HeadRequest, folder: Path, report: Reporter) -> tuple[ClassScore, ...]:

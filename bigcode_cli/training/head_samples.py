@@ -8,6 +8,7 @@ count in it.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,10 @@ from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.head_data import Example, bio_tags
 
+Tune = Literal["head", "norms", "low-rank"]
+"""What of the trunk is trained with the head: nothing, norms and biases (Ben-Zaken et al. 2021,
+BitFit), or a low-rank change to each matrix of its layers (Hu et al. 2021, LoRA)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadOptions:
@@ -27,6 +32,9 @@ class HeadOptions:
     Attributes:
         multi_label: any number of a sequence head's labels may be right.
         unfreeze: the last layers that are trained too, with the final norm; -1 is the whole trunk.
+        rank: of low-rank changes.
+        read_twice: each window stands before the model twice, and what counts is what it makes of
+            it the second time, when it has seen all of it (Springer et al. 2024, echo embeddings).
         epochs: ``None`` is 20 with a frozen trunk, else 3.
         batch_size: windows of a step.
         learning_rate: of the head, at its peak.
@@ -36,7 +44,10 @@ class HeadOptions:
 
     kind: HeadKind
     multi_label: bool = False
+    tune: Tune = "head"
     unfreeze: int = 0
+    rank: int = 8
+    read_twice: bool = False
     epochs: int | None = None
     batch_size: int = 16
     learning_rate: float = 3e-3
@@ -50,13 +61,28 @@ class HeadOptions:
             raise UsageError("--multi-label is for whole texts", "a token has one label")
         if self.unfreeze < -1:
             raise UsageError(f"--unfreeze must be at least -1, not {self.unfreeze}")
+        if self.unfreeze and self.tune != "head":
+            raise UsageError(
+                f"--unfreeze trains whole layers, and --tune {self.tune} parts of all",
+                "leave one of them out",
+            )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"--learning-rate must be above 0, not {self.learning_rate}")
 
     @property
     def rounds(self) -> int:
         """Epochs."""
-        return (3 if self.unfreeze else 20) if self.epochs is None else self.epochs
+        return (20 if self.is_frozen else 3) if self.epochs is None else self.epochs
+
+    @property
+    def is_frozen(self) -> bool:
+        """Nothing of the trunk is trained."""
+        return self.tune == "head" and not self.unfreeze
+
+    @property
+    def readings(self) -> int:
+        """How often a window stands before the model."""
+        return 2 if self.read_twice else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +113,8 @@ def make_samples(
         UsageError: the context does not fit the model.
         InputError: a text has a token that the model does not know.
     """
-    context, stride = window_sizes(options.context, None, config.n_positions)
+    room = config.n_positions // options.readings
+    context, stride = window_sizes(options.context, None, room)
     number = {label: at for at, label in enumerate(labels)}
     for example in examples:
         ids = tokenizer.encode(example.text)

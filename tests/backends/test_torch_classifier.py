@@ -13,6 +13,7 @@ from bigcode_cli.backends import loading, open_classifier
 from bigcode_cli.backends.torch_classifier import CLASSES, Model, activation
 from bigcode_cli.engine.protocol import Activation, HeadKind, Passage
 from bigcode_cli.errors import (
+    ModelCorruptError,
     ModelIncompleteError,
     ModelTooLargeError,
     ModelUnsupportedError,
@@ -191,4 +192,38 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_loaded(
     save_head(wide_head(kind), tmp_path)
     monkeypatch.setattr(loading, "free_bytes", lambda _: 1000)
     with pytest.raises(ModelTooLargeError, match=r"0\.0 GB free"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_that_reads_twice_tells_what_a_pass_over_both_copies_gives(
+    kind: HeadKind, tmp_path: Path
+) -> None:
+    model = wide_head(kind)
+    save_head(model, tmp_path)
+    change_config(tmp_path, read_twice=True)
+    classifier = open_folder(tmp_path)
+    assert classifier.info.n_positions == model.config.n_positions // 2
+    passages = [Passage((5, 9, 3, 7), 1), Passage((8,), 0), Passage(tuple(range(1, 33)), 30)]
+    found = classifier.logits(passages) if kind == "sequence" else classifier.labels(passages)
+    for passage, answer in zip(passages, found, strict=True):
+        count = len(passage.ids)
+        with torch.no_grad():
+            logits = model(torch.tensor([passage.ids + passage.ids]), use_cache=False).logits[0]
+        if kind == "sequence":
+            assert answer == pytest.approx(logits.tolist(), abs=1e-4)
+            continue
+        counted = logits[count + passage.counted :].softmax(-1)
+        assert answer.labels == counted.argmax(-1).tolist()
+        assert answer.probabilities == pytest.approx(counted.amax(-1).tolist(), abs=1e-4)
+    with pytest.raises(UsageError, match="1 to 32"):
+        told(classifier, kind, [range(1, 34)])
+
+
+@pytest.mark.parametrize("value", [1, "true", None, []])
+def test_reading_twice_is_a_matter_of_yes_or_no(value: object, tmp_path: Path) -> None:
+    save_head(wide_head("token"), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"read_twice": value}))
+    with pytest.raises(ModelCorruptError, match="read_twice"):
         open_folder(tmp_path)

@@ -1,6 +1,7 @@
 """Heads trained on a tiny random base."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,21 @@ import pytest
 import torch
 from torch.nn import functional
 
+from bigcode_cli.backends.torch_classifier import CLASSES
 from bigcode_cli.engine.classify import ClassifySession
+from bigcode_cli.engine.protocol import HeadKind
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError, UsageError
 from bigcode_cli.hub.resolve import resolve
-from bigcode_cli.model.checkpoint import save_model
+from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.stored import read_stored
 from bigcode_cli.records import Classified, ClassifyRequest, LoadOptions, ModelFolder, Silence
 from bigcode_cli.training.head import HeadTrainer
 from bigcode_cli.training.head_data import Example, Mark, label_names
 from bigcode_cli.training.head_losses import label_weights, loss_mass, summed_loss
-from bigcode_cli.training.head_run import HeadReport, HeadRequest, train_head
-from bigcode_cli.training.head_samples import HeadOptions
+from bigcode_cli.training.head_model import load_base
+from bigcode_cli.training.head_run import HeadReport, HeadRequest, HeadStorage, train_head
+from bigcode_cli.training.head_samples import HeadOptions, Sample
 from tests.sessions import random_model
 from tests.tokenizers import tiny_json, tiny_tokenizer
 
@@ -59,7 +63,12 @@ def base(tmp_path: Path) -> ModelFolder:
 @pytest.fixture
 def train(base: ModelFolder, tmp_path: Path) -> Callable[..., tuple[Path, HeadReport]]:
     def run(
-        name: str = "head", examples: list[Example] = TEXTS, *, full: bool = False, **changes: Any
+        name: str = "head",
+        examples: list[Example] = TEXTS,
+        *,
+        full: bool = False,
+        storage: HeadStorage = "float32",
+        **changes: Any,
     ) -> tuple[Path, HeadReport]:
         values: dict[str, Any] = {"kind": "sequence", "learning_rate": 0.03, "epochs": 8}
         options = HeadOptions(**values | {"device": "cpu"} | changes)
@@ -71,6 +80,7 @@ def train(base: ModelFolder, tmp_path: Path) -> Callable[..., tuple[Path, HeadRe
             held_out=examples[cut:],
             out=out,
             options=options,
+            storage=storage,
             full=full,
         )
         return out, train_head(request, report=Silence())
@@ -141,6 +151,134 @@ def test_only_the_named_layers_are_trained(
     assert set(tensors(part)) == late | {"score.weight"}
 
 
+NORMS = {"ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"}
+BIASES = {"attn.c_attn.bias", "attn.c_proj.bias", "mlp.c_fc.bias", "mlp.c_proj.bias"}
+
+
+def test_norms_and_biases_alone_are_trained(
+    train: Callable[..., tuple[Path, HeadReport]], base: ModelFolder
+) -> None:
+    whole, _ = train("whole", tune="norms", full=True)
+    before, after = tensors(base.path), tensors(whole)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    inner = {f"transformer.h.{at}.{name}" for at in range(2) for name in NORMS | BIASES}
+    assert changed == inner | {"transformer.ln_f.weight", "transformer.ln_f.bias"}
+    part, _ = train("part", tune="norms")
+    assert set(tensors(part)) == changed | {"score.weight"}
+
+
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_low_rank_changes_are_stored_as_factors_and_loaded_as_weights(
+    train: Callable[..., tuple[Path, HeadReport]], base: ModelFolder, kind: HeadKind
+) -> None:
+    examples = TEXTS if kind == "sequence" else PARTS
+    part, _ = train("part", examples, kind=kind, tune="low-rank", rank=2)
+    layers = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    factors = {
+        f"transformer.h.{at}.{name}.{half}"
+        for at in range(2)
+        for name in layers
+        for half in ("up", "down")
+    }
+    head = {"score.weight"} if kind == "sequence" else {"classifier.weight", "classifier.bias"}
+    stored = tensors(part)
+    assert set(stored) == factors | head
+    assert {stored[name].shape[name.endswith("up")] for name in factors} == {2}
+    assert all(stored[name].any() for name in factors)
+    whole, _ = train("whole", examples, kind=kind, tune="low-rank", rank=2, full=True)
+    assert set(tensors(whole)) == set(tensors(base.path)) | head
+    merged = read_stored(part, base.path)
+    loaded = load_model(CLASSES[kind], part, device="cpu", dtype=torch.float32, base=base.path)
+    assert set(merged) == set(tensors(whole))
+    state = loaded.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in tensors(whole).items())
+
+
+def test_what_is_measured_is_what_is_stored_in_fewer_bits(
+    train: Callable[..., tuple[Path, HeadReport]],
+) -> None:
+    wide, _ = train("wide", tune="low-rank")
+    narrow, _ = train("narrow", tune="low-rank", storage="bfloat16")
+    rounded = {name: value.bfloat16() for name, value in tensors(wide).items()}
+    found = tensors(narrow)
+    assert all(torch.equal(found[name], rounded[name]) for name in rounded)
+    half = (narrow / "model.safetensors").stat().st_size
+    assert half < 0.75 * (wide / "model.safetensors").stat().st_size
+
+
+AHEAD = [
+    Example(f"t:{at}", f"ab Z {'xy'[at % 2]}", marks=(Mark(3, 4, "PQ"[at % 2]),))
+    for at in range(40)
+]
+"""What a letter is, is told by the one behind it."""
+
+
+def test_what_follows_is_known_by_reading_twice(
+    train: Callable[..., tuple[Path, HeadReport]],
+) -> None:
+    plan: dict[str, Any] = {
+        "kind": "token", "unfreeze": -1, "epochs": 30, "learning_rate": 0.1, "batch_size": 4
+    }  # fmt: skip
+    _, once = train("once", AHEAD, **plan)
+    assert once.macro_f1 is not None
+    assert once.macro_f1 < 0.8
+    out, twice = train("twice", AHEAD, read_twice=True, **plan)
+    assert twice.macro_f1 == 1.0
+    assert json.loads((out / "config.json").read_text())["read_twice"] is True
+    whole, again = train("whole", AHEAD, read_twice=True, full=True, **plan)
+    assert again.macro_f1 == 1.0
+    assert json.loads((whole / "config.json").read_text())["read_twice"] is True
+    # A head of its own on a folder that reads twice reads once unless asked to.
+    base_of = resolve(str(whole), report=Silence())
+    values = HeadOptions(kind="sequence", epochs=1, device="cpu")
+    request = HeadRequest(
+        base=base_of, kept=TEXTS, held_out=[], out=out.with_name("on"), options=values
+    )
+    train_head(request, report=Silence())
+    assert "read_twice" not in json.loads((out.with_name("on") / "config.json").read_text())
+
+
+def test_states_are_those_of_each_window_alone_and_of_its_second_reading(
+    base: ModelFolder,
+) -> None:
+    for readings, read_twice in ((1, False), (2, True)):
+        options = HeadOptions(kind="token", read_twice=read_twice, device="cpu")
+        model = load_base(base, ("O", "B-Z", "I-Z"), options)
+        samples = [
+            Sample((5, 9, 3, 7), 1, torch.tensor([0, 1, 2])),
+            Sample((8,), 0, torch.tensor([0])),
+            Sample((4, 4, 6), 2, torch.tensor([1])),
+        ]
+        trainer = HeadTrainer(model, samples, options, Silence())
+        with torch.no_grad():
+            found = trainer._states_of([2, 0, 1])
+            wanted = [
+                model.transformer(torch.tensor([at.ids * readings])).last_hidden_state[0][
+                    len(at.ids) * (readings - 1) + at.first :
+                ]
+                for at in (samples[2], samples[0], samples[1])
+            ]
+            assert torch.allclose(found, torch.cat(wanted), atol=1e-4)
+            trainer._keep_states()
+            assert torch.allclose(trainer._states_of([2, 0, 1]), found, atol=1e-4)
+
+
+def test_each_window_is_in_one_batch_an_epoch_beside_others_of_its_length(
+    base: ModelFolder,
+) -> None:
+    options = HeadOptions(kind="sequence", tune="norms", batch_size=4, device="cpu")
+    rng = random.Random(0)
+    samples = [Sample((1,) * rng.randint(1, 60), 0, torch.tensor([at % 2])) for at in range(63)]
+    trainer = HeadTrainer(load_base(base, ("p", "q"), options), samples, options, Silence())
+    first, second = trainer._shuffled(rng), trainer._shuffled(rng)
+    for batches in (first, second):
+        assert sorted(place for batch in batches for place in batch) == list(range(63))
+        assert sorted(map(len, batches)) == [3, *[4] * 15]
+        lengths = [[len(samples[place].ids) for place in batch] for batch in batches]
+        assert sum(map(max, lengths)) * 4 < 1.25 * sum(map(sum, lengths))
+    assert first != second
+
+
 def test_the_same_seed_gives_the_same_weights(
     train: Callable[..., tuple[Path, HeadReport]],
 ) -> None:
@@ -153,7 +291,7 @@ def test_cached_states_train_as_those_made_anew(
     train: Callable[..., tuple[Path, HeadReport]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached, _ = train("cached")
-    monkeypatch.setattr(HeadTrainer, "_fill_cache", lambda _: None)
+    monkeypatch.setattr(HeadTrainer, "_keep_states", lambda _: None)
     anew, _ = train("anew")
     assert torch.allclose(tensors(cached)["score.weight"], tensors(anew)["score.weight"], atol=1e-4)
 
