@@ -41,6 +41,7 @@ def test_a_name_tells_a_secret(name: str) -> None:
         "app.py", "environment.py", "env.py", ".envelope", ".env.example", ".env.sample",
         ".env.template", "id_rsa.pub", "credentials.py", "secrets.py", "token.py", "keys.py",
         "config", "src/config.json", "docker/config.json", "monkey", "key.c", "pem.go", "netrc.py",
+        "kubeconfig.py", "id_rsa.go", ".env.ts",
     ],
 )  # fmt: skip
 def test_an_ordinary_name_tells_none(name: str) -> None:
@@ -62,6 +63,7 @@ SHAPES = {
     "a SendGrid key": "SG." + drawn(22) + "." + drawn(43),
     "a DigitalOcean token": "dop_v1_" + drawn(64, HEX),
     "a Telegram token": drawn(9, "3456789") + ":AA" + drawn(33),
+    "a JSON Web Token": f"eyJ{drawn(20)}.eyJ{drawn(40)}.{drawn(43)}",
     "an age key": "AGE-SECRET-KEY-1" + drawn(58, string.ascii_uppercase + string.digits),
 }
 
@@ -108,6 +110,16 @@ def test_a_long_random_value_of_a_telling_name_is_a_secret(line: str) -> None:
     assert reasons.count(None) <= 3
 
 
+def test_letters_that_grow_when_lowered_hide_nothing() -> None:
+    text = "İstanbul = 1\n" * 9 + f'password = "{drawn(32)}"\n'
+    assert secret_reason("app.py", text) == "line 10 looks like a password or a key"
+
+
+def test_the_first_of_several_lines_is_named() -> None:
+    text = f'x = 1\napi_key = "{drawn(32)}"\npassword = "{drawn(32)}"\n'
+    assert secret_reason("app.py", text) == "line 2 looks like a password or a key"
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -125,6 +137,12 @@ def test_a_long_random_value_of_a_telling_name_is_a_secret(line: str) -> None:
         'token_type = "urn:ietf:params:oauth:token-type:jwt"',
         f'checksum = "{drawn(64, HEX)}"',
         f'"AWS::ApiGateway::ApiKey": "{drawn(16, HEX)}"',
+        '"secret_ref": "V1LocalObjectReference",',
+        "private_key: GetPrivateKeyFormat",
+        "AccessKeyId: AccessKeyIdValue",
+        'ml_credentials: "AzureMlCredentials"',
+        'public_key = "9f8d7c6b5a4e3f2d1c0b9a8f7e6d5c4b"',
+        f"two parts are none: eyJ{drawn(20)}.eyJ{drawn(40)}",
         "AKIAIOSFODNN7EXAMPLE",
         "keyboard = 'qwertyuiop1234567'",
     ],
@@ -140,6 +158,8 @@ def test_an_address_with_a_random_password_is_a_secret() -> None:
         == "line 1 looks like an address with a password"
     )
     assert secret_reason("app.py", f'URL = "{url.format("password")}"') is None
+    assert secret_reason("app.py", f'URL = "{url.format("hunter2")}"') is None
+    assert secret_reason("app.py", f'URL = "{url.format(drawn(9))}"') is not None
     assert secret_reason("app.py", 'URL = "http://localhost:8080/a@b"') is None
 
 
@@ -161,8 +181,10 @@ def test_no_source_of_this_project_is_a_secret() -> None:
         "-----BEGIN RSA " + "PRIVATE KEY-----" + "\n+" * 200_000,
         ("-----BEGIN RSA " + "PRIVATE KEY-----" + "A: b\n" * 40) * 500,
         ("A-" * 200_000),
+        'key = "' + "A" * 199 + '"\n' + ("api_key = " + "AB" * 99 + "!\n") * 2_000,
+        "://" * 200_000,
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_no_text_takes_long(text: str) -> None:
     start = time.process_time()
