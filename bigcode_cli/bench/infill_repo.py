@@ -72,6 +72,7 @@ def draw_tasks(
     seed: int,
     kinds: Sequence[Kind] = KINDS,
     glob: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[InfillTask]:
     """Holes cut from files of the folders: kind after kind, folder after folder, file after file.
 
@@ -81,12 +82,13 @@ def draw_tasks(
     Args:
         count: how many; fewer where the files do not hold them.
         glob: what the files' names must match, such as ``*.py``.
+        names: the only files that are taken; ``None`` is all that the folders hold.
 
     Raises:
         InputError: a folder is missing, or nothing in it can be used.
     """
     rng = Random(seed)
-    rounds = [_Round(folder, rng, glob) for folder in folders]
+    rounds = [_Round(folder, rng, glob, names) for folder in folders]
     tasks: list[InfillTask] = []
     seen: set[tuple[str, Range]] = set()
     turns = [(kind, one) for one in rounds for kind in kinds]
@@ -105,13 +107,15 @@ def draw_tasks(
 class _Round:
     """The files of one folder, in an order of chance, around and around."""
 
-    def __init__(self, folder: Path, rng: Random, glob: str | None) -> None:
+    def __init__(
+        self, folder: Path, rng: Random, glob: str | None, names: Sequence[str] | None
+    ) -> None:
         if not folder.is_dir():
             raise InputError(f"no such folder: {folder}")
         self._folder = folder
         self._names = [
             name
-            for name in list_files(folder)
+            for name in (list_files(folder) if names is None else names)
             if PurePath(name).suffix.lower() not in DATA_SUFFIXES
             and (glob is None or matches(name, glob))
         ]

@@ -22,7 +22,10 @@ app = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A built-in name, a folder, or a Hub id.")
+    str, typer.Argument(metavar="NAME", help="A built-in or a saved name, a folder, or a Hub id.")
+]
+Removable = Annotated[
+    str, typer.Argument(metavar="NAME", help="A saved model's name, or a Hub id: owner/name.")
 ]
 HubId = Annotated[str, typer.Argument(metavar="NAME", help="A Hub id: owner/name.")]
 
@@ -39,8 +42,9 @@ def _examples(*lines: str) -> str:
 def list_(*, speech: OutputFlags) -> None:
     """List the models on this machine.
 
-    These are the built-in ones, and those of this family in the Hugging Face cache. In a pipe,
-    a line is NAME, REVISION, BYTES and STATE, separated by tabs.
+    These are the built-in ones, those that `bigcode train here` saved, and those of this family
+    in the Hugging Face cache. In a pipe, a line is NAME, REVISION, BYTES and STATE, separated by
+    tabs.
     """
     from bigcode_cli.hub.inventory import list_models
     from bigcode_cli.hub.sizes import format_size
@@ -50,6 +54,7 @@ def list_(*, speech: OutputFlags) -> None:
         for model in models:
             _print_json(
                 name=model.name,
+                kind=model.kind,
                 revision=model.revision,
                 refs=model.refs,
                 bytes=model.size,
@@ -63,9 +68,7 @@ def list_(*, speech: OutputFlags) -> None:
             model.name,
             _revision(model.revision, model.refs) if terminal else model.revision or "",
             format_size(model.size) if terminal else str(model.size),
-            ("built-in" if model.revision is None else "complete")
-            if model.complete
-            else "incomplete",
+            ("complete" if model.kind == "hub" else model.kind) if model.complete else "incomplete",
         )
         for model in models
     ]
@@ -132,6 +135,7 @@ def show(
             name=facts.name,
             path=str(facts.path),
             revision=facts.revision,
+            base=None if facts.base is None else str(facts.base),
             licence=facts.licence,
             complete=facts.here,
             parameters=facts.parameters,
@@ -155,6 +159,7 @@ def _show_rows(facts: "ModelFacts") -> list[tuple[str, str]]:
     return [
         ("name", facts.name),
         ("folder", str(facts.path)),
+        *([] if facts.base is None else [("differs from", str(facts.base))]),
         ("revision", facts.revision or "-"),
         ("weights here", "yes" if facts.here else "no"),
         ("licence", facts.licence or "not known here"),
@@ -253,18 +258,18 @@ def export(
 @app.command(
     epilog=_examples(
         "bigcode models remove bigcode/tiny_starcoder_py",
-        "bigcode models remove bigcode/tiny_starcoder_py --yes",
+        "bigcode models remove flask-tuned --yes",
     )
 )
 @spread
 def remove(
-    name: HubId,
+    name: Removable,
     *,
     revision: Revision = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     speech: OutputFlags,
 ) -> None:
-    """Delete a model, or one revision of it, from the cache.
+    """Delete a saved model, or a model of the cache or one revision of it.
 
     Built-in models and folders are left alone. On a terminal, it asks first.
     """

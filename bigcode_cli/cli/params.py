@@ -33,7 +33,7 @@ ModelName = Annotated[
         "-m",
         envvar=MODEL_VARIABLE,
         metavar="NAME",
-        help="A built-in name, a folder, or a Hub id (owner/name).",
+        help="A built-in or a saved name, a folder, or a Hub id (owner/name).",
         rich_help_panel=MODEL,
     ),
 ]

@@ -2,7 +2,7 @@
 
 import typer
 
-from bigcode_cli.cli import train_head, train_lm
+from bigcode_cli.cli import train_head, train_here, train_lm
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 
@@ -13,4 +13,5 @@ def train() -> None:
 
 
 app.command(epilog=train_lm.EXAMPLES)(train_lm.lm)
+app.command(epilog=train_here.EXAMPLES)(train_here.here)
 app.command(epilog=train_head.EXAMPLES)(train_head.head)

@@ -30,7 +30,7 @@ def export(folder: ModelFolder, target: Path, report: Reporter) -> None:
     try:
         part.mkdir(parents=True)
         config = _write_weights(folder, part, report)
-        _write_tokenizer(folder.path, config, part)
+        _write_tokenizer(folder.tokenizer_path, config, part)
         for card in CARDS:
             if (folder.path / card).is_file():
                 shutil.copyfile(folder.path / card, part / card)

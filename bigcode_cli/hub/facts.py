@@ -39,6 +39,7 @@ class ModelFacts:
             of the embedding, which may be more.
         fim: dialect of its fill-in-the-middle tokens; ``None`` where it has none.
         memory: bytes of the loaded weights for each row of ``MEMORY_ROWS``.
+        base: the folder that this one differs from; ``None`` where it is whole.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelFacts:
     tokens: int
     fim: DialectName | None
     memory: dict[str, int]
+    base: Path | None = None
 
 
 def describe(
@@ -69,10 +71,12 @@ def describe(
         folder = _describe_repo(meaning.repo, revision, offline=offline, report=report)
     else:
         folder = resolve(name, revision=revision, report=report)
-    here = not missing_files(folder.path)
+    here = not missing_files(folder.path, has_tokenizer=folder.base is None)
     index = read_tensor_index(folder.path) if here else TensorIndex(folder.path, "bin", (), {})
+    if folder.base is not None:
+        index = index.over(read_tensor_index(folder.base))
     config = _trust_rows(GPTBigCodeConfig.from_file(folder.path), index)
-    tokenizer = Tokenizer.load(folder.path)
+    tokenizer = Tokenizer.load(folder.tokenizer_path)
     return ModelFacts(
         name=folder.name,
         path=folder.path,
@@ -84,6 +88,7 @@ def describe(
         tokens=tokenizer.vocab_size,
         fim=_fim(tokenizer),
         memory={row: index.weight_bytes(*how) for row, how in MEMORY_ROWS.items()},
+        base=folder.base,
     )
 
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bigcode_cli.errors import (
     ModelError,
@@ -13,16 +14,19 @@ from bigcode_cli.errors import (
 )
 from bigcode_cli.hub import cache
 from bigcode_cli.hub.contents import missing_files
+from bigcode_cli.hub.deltas import read_delta
 from bigcode_cli.hub.failures import quiet_client
 from bigcode_cli.hub.names import (
     BUILTIN_MODELS,
     HubName,
+    SavedName,
     check_revision,
     is_commit,
     is_repo_id,
     parse_name,
 )
 from bigcode_cli.hub.resolve import BUILTIN_FOLDER
+from bigcode_cli.hub.saved import find_saved, list_saved
 from bigcode_cli.model.config import GPTBigCodeConfig
 
 
@@ -31,7 +35,8 @@ class LocalModel:
     """A model on this machine.
 
     Attributes:
-        revision: its commit; ``None`` for a built-in model.
+        kind: what brought it here.
+        revision: its commit; ``None`` unless it came from the Hub.
         refs: the branches and tags that meant this commit when they were last asked for.
         size: bytes on disk; files that several revisions share count for each.
         complete: whether all that is needed to run it is there.
@@ -39,6 +44,7 @@ class LocalModel:
 
     name: str
     path: Path
+    kind: Literal["built-in", "saved", "hub"]
     revision: str | None = None
     refs: tuple[str, ...] = ()
     size: int
@@ -46,15 +52,21 @@ class LocalModel:
 
 
 def list_models() -> list[LocalModel]:
-    """The built-in models, and the cached models of this family, by name."""
-    return [*_list_builtin(), *sorted(_list_cached(), key=lambda model: model.name)]
+    """The built-in models, the user's own, and the cached models of this family, by name."""
+    return [*_list_builtin(), *_list_saved(), *sorted(_list_cached(), key=lambda model: model.name)]
 
 
 def _list_builtin() -> Iterator[LocalModel]:
     for name in BUILTIN_MODELS:
         folder = BUILTIN_FOLDER / name
         if folder.is_dir():
-            yield _measure(name, folder)
+            yield _measure(name, folder, "built-in")
+
+
+def _list_saved() -> Iterator[LocalModel]:
+    for name in list_saved():
+        if (folder := find_saved(name)) is not None:
+            yield _measure(name, folder, "saved")
 
 
 def _list_cached() -> Iterator[LocalModel]:
@@ -69,7 +81,7 @@ def _list_cached() -> Iterator[LocalModel]:
         refs = _read_refs(repo)
         for snapshot in sorted(repo.glob("snapshots/*")):
             if is_commit(snapshot.name) and _is_of_the_family(snapshot):
-                yield _measure(name, snapshot, snapshot.name, refs.get(snapshot.name, ()))
+                yield _measure(name, snapshot, "hub", snapshot.name, refs.get(snapshot.name, ()))
 
 
 def _is_of_the_family(snapshot: Path) -> bool:
@@ -91,15 +103,26 @@ def _read_refs(repo: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _measure(
-    name: str, folder: Path, revision: str | None = None, refs: tuple[str, ...] = ()
+    name: str,
+    folder: Path,
+    kind: Literal["built-in", "saved", "hub"],
+    revision: str | None = None,
+    refs: tuple[str, ...] = (),
 ) -> LocalModel:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
-        complete = not missing_files(folder)
+        # What differs from another model has that one's tokenizer.
+        complete = not missing_files(folder, has_tokenizer=read_delta(folder) is None)
     except ModelError:
         complete = False
     return LocalModel(
-        name=name, path=folder, revision=revision, refs=refs, size=size, complete=complete
+        name=name,
+        path=folder,
+        kind=kind,
+        revision=revision,
+        refs=refs,
+        size=size,
+        complete=complete,
     )
 
 
@@ -119,12 +142,14 @@ def require_hub_name(name: str, revision: str | None) -> None:
 
 
 def find_removable(name: str, revision: str | None) -> Path:
-    """The folder of the cache that ``remove_model`` would delete.
+    """The folder that ``remove_model`` would delete: a saved model, or one of the cache.
 
     Raises:
-        UsageError: the model did not come from the Hub, or the revision is none.
+        UsageError: the model is neither saved nor from the Hub, or the revision is none.
         ModelNotFoundError: it is not in the cache.
     """
+    if (saved := _find_saved(name, revision)) is not None:
+        return saved
     require_hub_name(name, revision)
     folder = cache.repo_folder(name)
     found = cache.find_snapshot(name, revision) if revision is not None else folder
@@ -136,8 +161,17 @@ def find_removable(name: str, revision: str | None) -> Path:
     return found
 
 
+def _find_saved(name: str, revision: str | None) -> Path | None:
+    meaning = parse_name(name) if find_saved(name) is not None else None
+    if not isinstance(meaning, SavedName):
+        return None
+    if revision is not None:
+        raise UsageError(f"--revision is for models on the Hub, and {name!r} is not there")
+    return meaning.path
+
+
 def remove_model(name: str, revision: str | None) -> int:
-    """Delete a model from the cache, or one revision of it, and say how many bytes that freed.
+    """Delete a saved model, one of the cache or one revision of it; how many bytes that freed.
 
     What other revisions share stays.
 
@@ -147,6 +181,8 @@ def remove_model(name: str, revision: str | None) -> int:
         ModelError: a file cannot be deleted.
     """
     target = find_removable(name, revision)
+    if _find_saved(name, revision) is not None:
+        return _delete_saved(target)
     repo = cache.repo_folder(name)
     before = _disk_bytes(repo)
     try:
@@ -158,6 +194,15 @@ def remove_model(name: str, revision: str | None) -> int:
     except OSError as error:
         raise ModelError(f"cannot remove {target}: {error.strerror or error}") from error
     return before - _disk_bytes(repo)
+
+
+def _delete_saved(folder: Path) -> int:
+    size = _disk_bytes(folder)
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise ModelError(f"cannot remove {folder}: {error.strerror or error}") from error
+    return size
 
 
 def _delete_revision(name: str, commit: str) -> None:

@@ -1,17 +1,20 @@
-"""What a model name means: a built-in model, a folder, or a repository on the Hub."""
+"""What a model name means: a built-in or a saved model, a folder, or a repository on the Hub."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from bigcode_cli.errors import ModelNotFoundError, UsageError
+from bigcode_cli.hub.saved import find_saved
 
 BUILTIN_MODELS = ("mini",)
 
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REVISION_PART = re.compile(r"[A-Za-z0-9_+=@][A-Za-z0-9._+=@-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NAMES = "use mini, a model folder, or a Hub id such as bigcode/tiny_starcoder_py"
+_NAMES = (
+    "use mini, a saved model's name, a model folder, or a Hub id such as bigcode/tiny_starcoder_py"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,14 @@ class BuiltinName:
     """A model that comes with the package."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedName:
+    """A model of the user's own, and the folder that it is kept in."""
+
+    name: str
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +46,22 @@ class HubName:
     repo: str
 
 
-ModelName = BuiltinName | FolderName | HubName
+ModelName = BuiltinName | SavedName | FolderName | HubName
 
 
 def parse_name(name: str) -> ModelName:
     """Tell what ``name`` means.
 
-    A built-in name wins over a folder of that name (``./mini`` is the folder), and an existing
-    folder over a Hub id.
+    A built-in name wins over a saved model's, both over a folder of that name (``./mini`` is the
+    folder), and an existing folder over a Hub id.
 
     Raises:
-        ModelNotFoundError: it is none of the three.
+        ModelNotFoundError: it is none of the four.
     """
     if name in BUILTIN_MODELS:
         return BuiltinName(name)
+    if (saved := find_saved(name)) is not None:
+        return SavedName(name, saved)
     if not name or "\0" in name:
         raise ModelNotFoundError(f"{name!r} is not a model's name", _NAMES)
     path = Path(name).expanduser()

@@ -13,6 +13,7 @@ from bigcode_cli.hub.names import (
     FolderName,
     HubName,
     ModelName,
+    SavedName,
     check_revision,
     is_repo_id,
     parse_name,
@@ -39,7 +40,7 @@ def resolve(
     branch has moved on: ``bigcode models pull`` does that.
 
     Args:
-        name: a built-in name, a folder, or a Hub id ``owner/name``.
+        name: a built-in name, a saved model's, a folder, or a Hub id ``owner/name``.
         revision: branch, tag or commit of a Hub model; ``None`` is its main branch.
         offline: never use the network (``HF_HUB_OFFLINE`` does the same).
         base: of a folder that holds only what differs from another model, that one's name, in the
@@ -55,6 +56,8 @@ def resolve(
         case BuiltinName():
             folder = BUILTIN_FOLDER / name
             return open_folder(name, folder, base=base, hint=REINSTALL, report=report)
+        case SavedName(path=path):
+            return open_folder(name, path, base=base, offline=offline, is_own=True, report=report)
         case FolderName(path):
             return open_folder(name, path, base=base, offline=offline, report=report)
         case HubName(repo):
@@ -69,6 +72,7 @@ def open_folder(
     base: str | None = None,
     offline: bool = False,
     hint: str | None = None,
+    is_own: bool = False,
     report: Reporter,
 ) -> ModelFolder:
     """A folder on this machine, and with it the model that it differs from, if it is of that kind.
@@ -76,6 +80,7 @@ def open_folder(
     Args:
         base, offline: see :func:`resolve`.
         hint: what to do if a file is missing.
+        is_own: this program made the folder on this machine, so that what it says of a path holds.
 
     Raises:
         ModelError: as for :func:`resolve`; the base is not the one that the folder was made on.
@@ -87,9 +92,16 @@ def open_folder(
     if delta is None:
         _refuse_base(base, name)
     else:
-        below = _find_base(delta, name, base, offline=offline, report=report).path
+        asked = delta.base if base is None and is_own and Path(delta.base).is_absolute() else base
+        below = _find_base(delta, name, asked, offline=offline, report=report).path
         delta.check(name, below)
-    return ModelFolder(name=name, path=path, licence=read_licence(path), base=below)
+    return ModelFolder(name=name, path=path, licence=_licence(path, below), base=below)
+
+
+def _licence(path: Path, base: Path | None) -> str | None:
+    """What a model's card says, else that of its base, of which most of it is."""
+    own = read_licence(path)
+    return read_licence(base) if own is None and base is not None else own
 
 
 def _refuse_base(base: str | None, name: str) -> None:
@@ -139,7 +151,7 @@ def find_folder(
     """
     silence = Silence()
     meaning = _meaning(name, revision)
-    if isinstance(meaning, FolderName):
+    if isinstance(meaning, FolderName | SavedName):
         return meaning.path
     if config_only and isinstance(meaning, HubName):
         from bigcode_cli.hub.pull import pull_description

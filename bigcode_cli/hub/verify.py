@@ -50,17 +50,21 @@ def verify(folder: ModelFolder, report: Reporter) -> Verified:
             wrong, by name.
     """
     GPTBigCodeConfig.from_file(folder.path)
-    Tokenizer.load(folder.path)
-    index = read_tensor_index(folder.path)
-    names = [CONFIG_NAME, TOKENIZER_NAME]
-    entry = find_weights([path.name for path in folder.path.iterdir()])
-    if entry is not None and is_index(entry):
-        names.append(entry)
-    paths = [*(folder.path / name for name in names), *index.files]
+    Tokenizer.load(folder.tokenizer_path)
+    paths = [folder.path / CONFIG_NAME, folder.tokenizer_path / TOKENIZER_NAME]
+    for one in (folder.path, folder.base):
+        paths += [] if one is None else _weight_files(one)
     files = tuple(_check_file(folder, path, report) for path in paths)
     # Loading names every tensor that is missing, surplus, misshapen or not finite.
     model = load_as_stored(folder, f"checking the numbers of {folder.name}", report)
     return Verified(folder, files, tensors=sum(1 for _ in model.parameters()))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The index of a folder's weights, if it has one, and the files that hold them."""
+    files = list(read_tensor_index(folder).files)
+    entry = find_weights([path.name for path in folder.iterdir()])
+    return [folder / entry, *files] if entry is not None and is_index(entry) else files
 
 
 def _check_file(folder: ModelFolder, path: Path, report: Reporter) -> VerifiedFile:

@@ -24,6 +24,7 @@ def load_as_stored(folder: ModelFolder, label: str, report: Reporter) -> "GPTBig
         GPTBigCodeForCausalLM,
         folder.path,
         device="cpu",
-        dtype=widest_dtype(read_stored(folder.path)),
+        dtype=widest_dtype(read_stored(folder.path, folder.base)),
+        base=folder.base,
         progress=lambda done, total: report.progress(label, done, total, "B"),
     )

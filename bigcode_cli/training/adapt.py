@@ -78,6 +78,10 @@ class AdaptSettings:
             raise UsageError("a rank is at least 0, and layers at least 1, or -1")
 
 
+SETTINGS = AdaptSettings()
+"""What served best: see the card of ``mini``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step that was done: where training stands.
@@ -116,6 +120,8 @@ def prepare(model: GPTBigCodeForCausalLM, settings: AdaptSettings) -> int:
         torch.manual_seed(settings.seed)
         add_low_rank(model, settings.rank, first_layer=first)
     if settings.embeddings != "frozen":
+        model.lm_head.requires_grad_(True)  # the token embedding itself, where they are tied
+    if settings.embeddings == "both":
         transformer.wte.requires_grad_(True)
     return first
 
