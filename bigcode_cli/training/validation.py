@@ -1,9 +1,10 @@
 """Bits per byte on held-out files: the first tokens of each, after ``<|endoftext|>``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ TOKENS = 1024
 FILES = 40
 _BATCH = 16
 _IGNORED = -100
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +45,40 @@ def load_held_out(folder: Path, tokenizer: Tokenizer, longest: int) -> list[Held
     Raises:
         InputError: there is nothing to score.
     """
-    groups = []
     folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    texts = {}
     for inner in folders:
         paths = [path for path in sorted(inner.rglob("*.py")) if path.stat().st_size > 0]
-        step = max(1, math.ceil(len(paths) / FILES))
-        texts = [path.read_text("utf-8", "replace") for path in paths[::step]]
-        ids = tuple(tuple(tokenizer.encode(text)[: min(TOKENS, longest)]) for text in texts)
-        size = sum(len(tokenizer.token_bytes(token)) for row in ids for token in row)
-        if size:
-            groups.append(HeldOut(inner.name, ids, size))
+        texts[inner.name] = [path.read_text("utf-8", "replace") for path in _spread(paths)]
+    groups = encode_held_out(texts, tokenizer, longest)
     if not groups:
         raise InputError(
             f"no held-out files in {folder}", "it should hold a folder of *.py for each package"
         )
     return groups
+
+
+def encode_held_out(
+    texts: Mapping[str, Sequence[str]], tokenizer: Tokenizer, longest: int
+) -> list[HeldOut]:
+    """Groups of texts: up to 40 of each, evenly spread; none for a group without text.
+
+    Args:
+        longest: tokens of a text that are scored, at most 1,024.
+    """
+    groups = []
+    for name, inner in texts.items():
+        ids = tuple(
+            tuple(tokenizer.encode(text)[: min(TOKENS, longest)]) for text in _spread(inner)
+        )
+        size = sum(len(tokenizer.token_bytes(token)) for row in ids for token in row)
+        if size:
+            groups.append(HeldOut(name, ids, size))
+    return groups
+
+
+def _spread(items: Sequence[_Item]) -> Sequence[_Item]:
+    return items[:: max(1, math.ceil(len(items) / FILES))]
 
 
 @torch.no_grad()

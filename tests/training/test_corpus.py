@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bigcode_cli.errors import InputError
-from bigcode_cli.training.corpus import Corpus, build_corpus
+from bigcode_cli.training.corpus import Corpus, CorpusOptions, build_corpus
 from tests.training.conftest import MIT
 
 TEMPLATE = '''def {name}(first, second):
@@ -46,7 +46,7 @@ def test_only_permissive_packages_that_are_not_held_out_are_taken(tmp_path: Path
             "carrier/jedi/y.py": TEMPLATE.format(name="y"),
         },
     )
-    corpus = build_corpus([data], out, exclude=["unwanted"])
+    corpus = build_corpus([data], out, CorpusOptions(exclude=("unwanted",)))
     assert list(corpus.texts()) == [TEMPLATE.format(name="kept")]
     told = manifest(out)
     assert [row["package"] for row in told["packages"]] == ["kept"]  # type: ignore[attr-defined]
@@ -77,7 +77,9 @@ def test_texts_like_held_out_ones_are_left_out(tmp_path: Path) -> None:
     (held / "x.py").write_text("import sys\n" + texts["alpha"] + "x = 1\n")
     line = json.dumps({"prompt": texts["beta"], "number": 1})
     (held / "tasks.jsonl.gz").write_bytes(gzip.compress(line.encode()))
-    corpus = build_corpus([tmp_path / "data"], tmp_path / "out", exclude_like=[held])
+    corpus = build_corpus(
+        [tmp_path / "data"], tmp_path / "out", CorpusOptions(exclude_like=(held,))
+    )
     assert list(corpus.texts()) == [texts["gamma"]]
 
 
@@ -92,6 +94,10 @@ def test_nothing_left_to_learn_from_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         build_corpus([tmp_path / "data"], tmp_path / "out")
     with pytest.raises(InputError):
-        build_corpus([tmp_path / "data"], tmp_path / "o", exclude_like=[tmp_path / "missing"])
+        build_corpus(
+            [tmp_path / "data"],
+            tmp_path / "o",
+            CorpusOptions(exclude_like=(tmp_path / "missing",)),
+        )
     with pytest.raises(InputError):
         Corpus.open(tmp_path / "nowhere")
