@@ -156,6 +156,7 @@ def classifier_of(
         labels=tuple(model.config.id2label.values()),
         activation=activation,
         n_positions=model.config.n_positions,
+        context=model.config.n_positions,
         batch_tokens=batch_tokens,
         vocab_size=model.config.vocab_size,
         weight_bytes=0,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bigcode_cli.backends.loading import Loaded, load
+from bigcode_cli.backends.reading import Reading
 from bigcode_cli.backends.torch import BATCH_TOKENS
 from bigcode_cli.engine.protocol import (
     Activation,
@@ -38,10 +39,6 @@ CLASSES: dict[HeadKind, type[Model]] = {
 WEIGHTS: dict[HeadKind, str] = {"sequence": "score.weight", "token": "classifier.weight"}
 """What a checkpoint holds if it has such a head."""
 
-READ_TWICE_KEY = "read_twice"
-"""Of ``config.json``, true where the head was trained on windows that stand before the model twice:
-its logits are those of the second time (Springer et al. 2024, echo embeddings)."""
-
 _ACTIVATIONS: dict[str | None, Activation] = {
     "single_label_classification": "softmax",
     "multi_label_classification": "sigmoid",
@@ -54,7 +51,7 @@ class TorchClassifier:
 
     def __init__(self, model: Model, info: ClassifierInfo) -> None:
         self.info = info
-        self._readings = 2 if reads_twice(model.config) else 1
+        self._times = Reading.of(model.config).times
         self._model = model.eval()
         self._device = model.transformer.ln_f.weight.device
 
@@ -71,7 +68,7 @@ class TorchClassifier:
         """
         config = GPTBigCodeConfig.from_file(folder.path)
         kind = head_kind(folder, config)
-        readings = 2 if reads_twice(config) else 1
+        reading = Reading.of(config)
         loaded: Loaded[Model] = load(CLASSES[kind], folder, options, report)
         info = ClassifierInfo(
             name="torch",
@@ -81,8 +78,9 @@ class TorchClassifier:
             kind=kind,
             labels=tuple(config.id2label.values()),
             activation=activation(kind, config),
-            n_positions=config.n_positions // readings,
-            batch_tokens=max(1, BATCH_TOKENS[loaded.device.type] // readings),
+            n_positions=reading.room,
+            context=reading.context,
+            batch_tokens=max(1, BATCH_TOKENS[loaded.device.type] // reading.times),
             vocab_size=loaded.model.config.vocab_size,
             weight_bytes=loaded.weight_bytes,
         )
@@ -105,7 +103,7 @@ class TorchClassifier:
         host = probabilities.cpu(), labels.cpu()
         found = []
         for row, passage in enumerate(passages):
-            before = (self._readings - 1) * len(passage.ids)
+            before = (self._times - 1) * len(passage.ids)
             counted = slice(before + passage.counted, before + len(passage.ids))
             best, labels_of = (tensor[row, counted].tolist() for tensor in host)
             found.append(PassageLabels(labels_of, best))
@@ -118,7 +116,7 @@ class TorchClassifier:
             float32 logits ``(rows, labels)`` or ``(rows, longest, labels)``, and which tokens are
             no padding: bool ``(rows, longest)``.
         """
-        texts = [passage.ids * self._readings for passage in passages]
+        texts = [passage.ids * self._times for passage in passages]
         longest = max(map(len, texts))
         ids = torch.zeros(len(passages), longest, dtype=torch.int64)
         real = torch.zeros(len(passages), longest, dtype=torch.bool)
@@ -188,21 +186,6 @@ def head_kind(folder: ModelFolder, config: GPTBigCodeConfig) -> HeadKind:
         f"{folder.name} has no head that classifies",
         f"name a model whose weights hold {' or '.join(WEIGHTS.values())}",
     )
-
-
-def reads_twice(config: GPTBigCodeConfig) -> bool:
-    """Whether a head is to read each window twice: see ``READ_TWICE_KEY``.
-
-    Raises:
-        ModelCorruptError: the configuration says something else than yes or no.
-        ModelUnsupportedError: the model has no positions for it.
-    """
-    value = config.extra.get(READ_TWICE_KEY, False)
-    if not isinstance(value, bool):
-        raise ModelCorruptError(f"config.json: {READ_TWICE_KEY} is neither true nor false")
-    if value and config.n_positions < 2:
-        raise ModelUnsupportedError("a model of one position reads nothing twice")
-    return value
 
 
 def activation(kind: HeadKind, config: GPTBigCodeConfig) -> Activation:

@@ -122,7 +122,8 @@ class ClassifySession:
             ModelError: the model's logits are not numbers, or memory runs out.
         """
         options = options or ClassifyOptions()
-        sizes = window_sizes(options.context, options.stride, self.info.n_positions)
+        context = self.info.context if options.context is None else options.context
+        sizes = window_sizes(context, options.stride, self.info.n_positions)
         progress = ByteProgress(report or Silence(), "classifying", total_bytes)
         if self.info.kind == "sequence":
             return self._run(requests, sizes, self.classifier.logits, self._classified, progress)

@@ -197,6 +197,7 @@ class ClassifierInfo:
         activation: what makes scores of logits: ``softmax`` where one label is right, ``sigmoid``
             where any number may be, ``none`` where the logits are the values that are wanted.
         n_positions: the longest sequence.
+        context: tokens of a window of a longer text, unless others are asked for.
         batch_tokens: tokens, padding counted in, that a pass over several sequences does best with.
         vocab_size: rows of the embedding: ids are ``0 … vocab_size - 1``.
         weight_bytes: what the weights occupy.
@@ -210,6 +211,7 @@ class ClassifierInfo:
     labels: tuple[str, ...]
     activation: Activation
     n_positions: int
+    context: int
     batch_tokens: int
     vocab_size: int
     weight_bytes: int

@@ -10,7 +10,8 @@ class ClassifyOptions:
     """How texts are classified.
 
     Attributes:
-        context: tokens that the model sees at once; ``None`` is its ``n_positions``.
+        context: tokens that the model sees at once; ``None`` is the one that the
+            classifier names.
         stride: how far each window ends behind the one before it; ``None`` is half the context.
         threshold: spans that score less are left out.
     """

@@ -159,21 +159,27 @@ def split(
     """What is learned from and what is held out, each in the order that it came in.
 
     Texts that are equal lie on one side. Texts with the same labels lie next to each other before
-    every so manieth is taken, so that both sides have much the same shares of labels.
+    every so manieth is taken, so that both sides have much the same shares of labels. A label that
+    would be held out with all its texts keeps one of them.
 
     Args:
         share: of the distinct texts that is held out, rounded down.
     """
-    labels: dict[str, tuple[str, ...]] = {}
+    labels: dict[str, set[str]] = {}
     for example in examples:
-        labels.setdefault(example.text, example.names)
+        labels.setdefault(example.text, set()).update(example.names)
     texts = list(labels)
     random.Random(seed).shuffle(texts)
-    texts.sort(key=labels.__getitem__)
+    texts.sort(key=lambda text: sorted(labels[text]))
     held = {
         text
         for at, text in enumerate(texts)
         if math.floor((at + 1) * share) > math.floor(at * share)
     }
+    known = {name for text in texts if text not in held for name in labels[text]}
+    for text in texts:
+        if not labels[text] <= known:
+            held.remove(text)
+            known |= labels[text]
     kept = [example for example in examples if example.text not in held]
     return kept, [example for example in examples if example.text in held]

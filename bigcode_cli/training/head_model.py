@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from bigcode_cli.backends.devices import choose_device
-from bigcode_cli.backends.torch_classifier import CLASSES, READ_TWICE_KEY, Model
+from bigcode_cli.backends.reading import reading_keys
+from bigcode_cli.backends.torch_classifier import CLASSES, Model
 from bigcode_cli.errors import BigcodeWarning, UsageError
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.config import GPTBigCodeConfig
@@ -55,11 +56,10 @@ def _head_config(
 ) -> GPTBigCodeConfig:
     """The base's configuration, with what the head is."""
     kind = "multi_label_classification" if options.multi_label else "single_label_classification"
-    extra = {key: value for key, value in config.extra.items() if key != READ_TWICE_KEY}
     return config.with_changes(
         id2label=dict(enumerate(labels)),
         problem_type=kind if options.kind == "sequence" else None,
-        extra={**extra, READ_TWICE_KEY: True} if options.read_twice else extra,
+        extra=reading_keys(config, read_twice=options.read_twice, context=options.context),
     )
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from bigcode_cli.backends import loading, open_classifier
 from bigcode_cli.backends.torch_classifier import CLASSES, Model, activation
+from bigcode_cli.engine.classify import ClassifySession
 from bigcode_cli.engine.protocol import Activation, HeadKind, Passage
 from bigcode_cli.errors import (
     ModelCorruptError,
@@ -21,7 +22,13 @@ from bigcode_cli.errors import (
 )
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import save_model
-from bigcode_cli.records import LoadOptions, ModelFolder, Silence
+from bigcode_cli.records import (
+    ClassifyOptions,
+    ClassifyRequest,
+    LoadOptions,
+    ModelFolder,
+    Silence,
+)
 from tests.heads import FRUITS, classifier_of, head_config, save_head
 from tests.model.models import wide_of
 
@@ -220,10 +227,34 @@ def test_a_head_that_reads_twice_tells_what_a_pass_over_both_copies_gives(
         told(classifier, kind, [range(1, 34)])
 
 
-@pytest.mark.parametrize("value", [1, "true", None, []])
-def test_reading_twice_is_a_matter_of_yes_or_no(value: object, tmp_path: Path) -> None:
+WRONG: dict[str, list[object]] = {
+    "read_twice": [1, "true", None, []],
+    "read_context": [1, 0, -4, 65, 8.0, True, "8", None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, at) for key in WRONG for at in WRONG[key]])
+def test_how_a_text_is_read_is_checked(key: str, value: object, tmp_path: Path) -> None:
     save_head(wide_head("token"), tmp_path)
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"read_twice": value}))
-    with pytest.raises(ModelCorruptError, match="read_twice"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ModelCorruptError, match=key):
         open_folder(tmp_path)
+
+
+def test_a_head_is_shown_what_it_was_trained_on_unless_it_is_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    save_head(wide_head("sequence"), tmp_path)
+    text, folder = "ab cd " * 20, ModelFolder(name="head", path=tmp_path)
+
+    def told(context: int | None = None) -> list[object]:
+        session = ClassifySession.open(folder, LoadOptions(device="cpu"))
+        return list(
+            session.classify([ClassifyRequest(text=text)], ClassifyOptions(context=context))
+        )
+
+    whole = told()
+    change_config(tmp_path, read_context=8)
+    assert told() == told(8) != whole
+    assert told(64) == whole

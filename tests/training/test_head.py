@@ -238,6 +238,26 @@ def test_what_follows_is_known_by_reading_twice(
     assert "read_twice" not in json.loads((out.with_name("on") / "config.json").read_text())
 
 
+def test_what_is_measured_is_what_classify_says_by_itself(
+    train: Callable[..., tuple[Path, HeadReport]], base: ModelFolder
+) -> None:
+    long = [Example(at.place, at.text + " b" * 30, labels=at.labels) for at in TEXTS]
+    out, report = train("short", long, context=8, unfreeze=1, epochs=2)
+    session = ClassifySession.open(
+        resolve(str(out), base=str(base.path), report=Silence()), LoadOptions(device="cpu")
+    )
+    found = session.classify(ClassifyRequest(text=example.text) for example in long[30:])
+    best = [max(at.scores, key=at.scores.__getitem__) for at in found if isinstance(at, Classified)]
+    for score in report.scores:
+        right = sum(
+            label == score.label == example.labels[0]
+            for label, example in zip(best, long[30:], strict=True)
+        )
+        assert score.recall == right / score.support
+        assert score.precision == (right / best.count(score.label) if right else score.precision)
+    assert json.loads((out / "config.json").read_text())["read_context"] == 8
+
+
 def test_states_are_those_of_each_window_alone_and_of_its_second_reading(
     base: ModelFolder,
 ) -> None:
