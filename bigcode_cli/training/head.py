@@ -58,7 +58,8 @@ class HeadTrainer:
         self._weights = torch.ones(labels)
         if options.balanced:
             self._weights = label_weights(torch.cat([at.targets for at in samples]), labels)
-        self._device_weights = self._weights.to(self._device)
+        self._masses = [loss_mass(sample.targets, self._weights) for sample in samples]
+        self._weights = self._weights.to(self._device)
         self._optimizer = self._make_optimizer()
 
     def run(self) -> float:
@@ -90,9 +91,8 @@ class HeadTrainer:
         for epoch in range(1, rounds + 1):
             losses, total = torch.zeros((), device=self._device), 0.0
             for batch in self._shuffled(rng):
-                found, mass = self._step(batch, done / steps)
-                losses += found
-                total += mass
+                losses += self._step(batch, done / steps)
+                total += sum(self._masses[at] for at in batch)
                 done += 1
                 self._report.progress("training the head", done, steps, "steps")
             loss = losses.item() / total
@@ -123,16 +123,16 @@ class HeadTrainer:
         rng.shuffle(cut)
         return cut
 
-    def _step(self, batch: Sequence[int], position: float) -> tuple[Tensor, float]:
-        """One step of the optimizer: the batch's summed loss, and its mass."""
-        mass = loss_mass(torch.cat([self._samples[at].targets for at in batch]), self._weights)
+    def _step(self, batch: Sequence[int], position: float) -> Tensor:
+        """One step of the optimizer: the batch's summed loss."""
+        mass = sum(self._masses[at] for at in batch)
         total = torch.zeros((), device=self._device)
         for some in self._passes(batch):
             states = self._states_of(some)
             wanted = self._moved(torch.cat([self._samples[at].targets for at in some]))
             if self._options.kind == "token":
                 states = self._model.get_submodule("dropout")(states)
-            loss = summed_loss(self._head(states), wanted, self._device_weights)
+            loss = summed_loss(self._head(states), wanted, self._weights)
             torch.autograd.backward(loss / mass)
             total += loss.detach()
         trained = [p for group in self._optimizer.param_groups for p in group["params"]]
@@ -141,7 +141,7 @@ class HeadTrainer:
             group["lr"] = group["peak"] * rate_factor(position, WARM_UP)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return total, mass
+        return total
 
     def _passes(self, batch: Sequence[int]) -> list[list[int]]:
         """The samples of a batch in groups that go through the trunk together."""
@@ -234,5 +234,5 @@ class HeadTrainer:
                 if params
             ],
             rate,
-            fused=self._device.type == "cuda",
+            fused=True,
         )

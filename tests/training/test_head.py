@@ -24,7 +24,10 @@ from bigcode_cli.training.head_data import Example, Mark, label_names
 from bigcode_cli.training.head_losses import label_weights, loss_mass, summed_loss
 from bigcode_cli.training.head_model import load_base
 from bigcode_cli.training.head_run import HeadReport, HeadRequest, HeadStorage, train_head
-from bigcode_cli.training.head_samples import HeadOptions, Sample
+from bigcode_cli.training.head_samples import HeadOptions, Sample, Tune
+from tests.model.dispatch import Counting
+from tests.model.golden import unsynchronised
+from tests.model.models import DEVICES
 from tests.sessions import random_model
 from tests.tokenizers import tiny_json, tiny_tokenizer
 
@@ -281,6 +284,22 @@ def test_states_are_those_of_each_window_alone_and_of_its_second_reading(
             assert torch.allclose(found, torch.cat(wanted), atol=1e-4)
             trainer._keep_states()
             assert torch.allclose(trainer._states_of([2, 0, 1]), found, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("tune", ["head", "norms", "low-rank"])
+def test_no_step_waits_for_the_device(base: ModelFolder, tune: Tune, device: str) -> None:
+    options = HeadOptions(kind="token", tune=tune, balanced=True, batch_size=2, device=device)
+    samples = [Sample((5, 9, 3)[:at], 0, torch.tensor([0, 1, 2][:at])) for at in (1, 3, 2)]
+    model = load_base(base, ("O", "B-Z", "I-Z"), options)
+    trainer = HeadTrainer(model, samples, options, Silence())
+    for keeps in (False, tune == "head"):
+        if keeps:
+            trainer._keep_states()
+        trainer._step([0, 1], 0.1)
+        with Counting() as counting, unsynchronised(torch.device(device)):
+            trainer._step([2, 1], 0.2)
+        assert not counting.reading
 
 
 def test_each_window_is_in_one_batch_an_epoch_beside_others_of_its_length(
