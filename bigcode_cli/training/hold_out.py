@@ -55,9 +55,10 @@ def draw(groups: Sequence[Hashable], sizes: Sequence[int], wanted: HoldOut) -> f
     drawn = list(totals)
     random.Random(wanted.seed).shuffle(drawn)
     chosen: set[Hashable] = set()
+    held = 0
     for group in drawn:
-        if totals[group] <= room:
+        if held + totals[group] <= room:
             chosen.add(group)
-            room -= totals[group]
+            held += totals[group]
     chosen = chosen or {min(drawn, key=totals.__getitem__)}
     return frozenset(number for number, group in enumerate(groups) if group in chosen)
