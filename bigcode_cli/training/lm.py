@@ -25,6 +25,7 @@ from bigcode_cli.records import ModelFolder, Reporter, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
 from bigcode_cli.training.checkpoints import CHECKPOINT
+from bigcode_cli.training.circles import token_kinds
 from bigcode_cli.training.corpus import Corpus, CorpusOptions, build_corpus
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
 from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
@@ -150,6 +151,7 @@ def _train(
         eos_id=vocabulary.eos_id,
         pad_id=vocabulary.pad_id,
         fingerprint=_fingerprint(request),
+        kinds=token_kinds(Tokenizer.load(out)),
         processes=processes,
         should_stop=should_stop,
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ from bigcode_cli.errors import BigcodeError, UsageError
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.training.borders import sample_borders
 from bigcode_cli.training.checkpoints import LOG, cut_log, read_checkpoint, write_checkpoint
+from bigcode_cli.training.circles import circle_loss, make_circles
 from bigcode_cli.training.feed import FeedOptions, Place, batches
 from bigcode_cli.training.processes import Processes
 from bigcode_cli.training.recipe import TrainingSettings
@@ -65,6 +67,7 @@ class LoopOptions:
         workers: processes that make windows; 0 makes them in this one.
         compiled: whether to use ``torch.compile``.
         held_out: what to measure now and then, and ``eos_id`` for it.
+        kinds: of tokens, see ``circles.token_kinds``.
         processes: the ones that train together.
     """
 
@@ -77,6 +80,7 @@ class LoopOptions:
     eos_id: int = 0
     pad_id: int = 4
     fingerprint: str = ""
+    kinds: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int8))
     processes: Processes = field(default_factory=Processes)
     should_stop: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
@@ -117,6 +121,9 @@ class Trainer:
         self.optimizers = make_optimizers(model, settings)
         self.progress = Progress()
         self.loss = torch.compile(summed_loss, dynamic=False) if options.compiled else summed_loss
+        self.circle_loss = (
+            torch.compile(circle_loss, dynamic=False) if options.compiled else circle_loss
+        )
         self.processes = options.processes
         self.called = self.processes.share(model)
         self.batch = max(1, settings.tokens_per_step // feed.n_positions)
@@ -126,6 +133,7 @@ class Trainer:
                 "choose tokens_per_step so that they can",
             )
         self.recent = torch.zeros((), device=self.device)
+        self.norm = torch.zeros((), device=self.device)
         self.logged = 0.0, 0
         if options.resume:
             self._load()
@@ -199,7 +207,10 @@ class Trainer:
         settings, progress = self.settings, self.progress
         factor = planned_factor(self.position(), settings)
         flat, progress.place = next(stream)
-        inputs, targets, count = self._to_device(flat)
+        windows = torch.frombuffer(flat, dtype=torch.uint16).long().view(self.batch, -1)
+        if settings.circles:
+            self._learn_from_circles(windows)
+        inputs, targets, count = self._to_device(windows)
         size = settings.windows_per_pass
         passes = list(zip(torch.split(inputs, size), torch.split(targets, size), strict=True))
         total = torch.zeros((), device=self.device)
@@ -210,7 +221,7 @@ class Trainer:
                 # Gradients come out as the mean of all processes' ones, and their sum is wanted.
                 torch.autograd.backward(loss * self.processes.world)
             total += loss.detach()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self.norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
@@ -221,6 +232,19 @@ class Trainer:
         progress.step += 1
         progress.tokens += self.batch * inputs.shape[1]
 
+    def _learn_from_circles(self, windows: Tensor) -> None:
+        """Add the gradients of some windows that end in copies of one stretch."""
+        settings, world = self.settings, self.processes.world
+        random = Random(f"circles/{self.feed.seed}/{self.progress.step}")
+        circles = make_circles(windows, self.options.kinds, settings.circles * world, random)
+        if circles is None:
+            return
+        first = self.processes.rank * settings.circles
+        mine = circles.part(slice(first, first + settings.circles), self.device)
+        with self._adding_up(is_last=False):
+            loss = self.circle_loss(self.called, mine) / circles.count
+            torch.autograd.backward(loss * settings.circle_weight * world)
+
     def _adding_up(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Keep gradients to oneself until the last pass of a step."""
         if is_last or not isinstance(self.called, DistributedDataParallel):
@@ -228,9 +252,8 @@ class Trainer:
         kept: AbstractContextManager[None] = self.called.no_sync()
         return kept
 
-    def _to_device(self, flat: "array[int]") -> tuple[Tensor, Tensor, int]:
+    def _to_device(self, windows: Tensor) -> tuple[Tensor, Tensor, int]:
         """The process's inputs and targets ``(windows, n_positions)``; how many count in all."""
-        windows = torch.frombuffer(flat, dtype=torch.uint16).long().view(self.batch, -1)
         targets = windows[:, 1:].clone()
         targets[targets == self.options.pad_id] = IGNORED
         count = int((targets != IGNORED).sum())
@@ -266,6 +289,7 @@ class Trainer:
                 "position": round(self.position(), 5),
                 "epoch": progress.place.epoch,
                 "loss": round(loss, 6),
+                "gradient_norm": round(self.norm.item(), 6),
                 "learning_rate": self.optimizers[0].param_groups[0]["lr"],
                 "tokens_per_s": round(tokens / seconds) if seconds > 0 else None,
             }

@@ -46,6 +46,8 @@ class TrainingSettings:
         restarts: shares of the training at which the rate begins anew, with a warm-up of its own …
         restart_rate: … and this part of its peak.
         borders: samples of one window do not see each other, and positions begin anew with each.
+        circles: windows a step and process that teach not to repeat oneself: see ``circles.py``.
+        circle_weight: of their loss.
         tokens_per_step: inputs of one optimizer step.
         windows_per_pass: windows that go through the model at once.
         clip: largest norm of all gradients together.
@@ -66,6 +68,8 @@ class TrainingSettings:
     restarts: tuple[float, ...] = ()
     restart_rate: float = 1.0
     borders: bool = False
+    circles: int = 0
+    circle_weight: float = 0.5
     clip: float = 1.0
     tokens_per_step: int = 262144
     windows_per_pass: int = 32

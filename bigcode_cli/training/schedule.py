@@ -5,6 +5,7 @@ from bisect import bisect_right
 import torch
 
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.training.muon import GroupedMuon
 from bigcode_cli.training.recipe import TrainingSettings
 
 
@@ -38,8 +39,8 @@ def make_optimizers(
     betas = settings.beta1, settings.beta2
     first: torch.optim.Optimizer
     if settings.optimizer == "muon":
-        # Jordan et al. 2024; updates of AdamW's size, so that its learning rates serve.
-        first = torch.optim.Muon(
+        # Updates of AdamW's size, so that its learning rates serve.
+        first = GroupedMuon(
             inner,
             settings.learning_rate,
             weight_decay=settings.weight_decay,

@@ -19,7 +19,6 @@ from bigcode_cli.records import ModelFolder, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.corpus import Corpus
 from bigcode_cli.training.lm import TrainRequest, train_lm
-from bigcode_cli.training.schedule import rate_factor
 from bigcode_cli.training.recipe import Recipe
 
 Lines = list[dict[str, Any]]
@@ -171,14 +170,6 @@ def test_divergence_is_told(recipe_file: Path, data: Path, tmp_path: Path) -> No
     request = make_request(recipe_file, data, tmp_path / "out", learning_rate=1e30)
     with pytest.raises(BigcodeError, match="diverged"):
         run(request)
-
-
-def test_the_rate_rises_then_falls_to_nothing() -> None:
-    factors = [rate_factor(step / 100, 0.1) for step in range(101)]
-    assert max(factors) == factors[10] == 1
-    assert factors[:11] == sorted(factors[:11])
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[-1] == 0
 
 
 def test_a_run_without_data_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:

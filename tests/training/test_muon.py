@@ -1,0 +1,43 @@
+"""The grouped Muon against the library's."""
+
+import torch
+
+from bigcode_cli.training.muon import GroupedMuon
+
+SHAPES = ((32, 16), (16, 64), (32, 16), (16, 16), (32, 16))
+
+
+def test_grouped_updates_are_the_librarys() -> None:
+    torch.manual_seed(0)
+    start = [torch.randn(shape) for shape in SHAPES]
+    slow = [torch.nn.Parameter(weight.clone()) for weight in start]
+    fast = [torch.nn.Parameter(weight.clone()) for weight in start]
+    options = {"lr": 2e-2, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    library = torch.optim.Muon(slow, **options)  # type: ignore[arg-type]
+    grouped = GroupedMuon(fast, **options)  # type: ignore[arg-type]
+    for step in range(5):
+        for number, (one, other) in enumerate(zip(slow, fast, strict=True)):
+            # One matrix has no gradient in some steps, as a frozen one.
+            gradient = None if step % 2 and number == 2 else torch.randn_like(one)
+            one.grad = gradient
+            other.grad = None if gradient is None else gradient.clone()
+        library.step()
+        grouped.step()
+        for one, other in zip(slow, fast, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    moved = max((one - first).abs().max().item() for one, first in zip(slow, start, strict=True))
+    assert moved > 1e-2
+
+
+def test_either_reads_the_others_state() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(8, 4))
+    library = torch.optim.Muon([weight], 1e-2, adjust_lr_fn="match_rms_adamw")
+    grouped = GroupedMuon([weight], 1e-2, adjust_lr_fn="match_rms_adamw")
+    weight.grad = torch.randn_like(weight)
+    grouped.step()
+    library.load_state_dict(grouped.state_dict())
+    grouped.load_state_dict(library.state_dict())
+    assert torch.equal(
+        library.state[weight]["momentum_buffer"], grouped.state[weight]["momentum_buffer"]
+    )
