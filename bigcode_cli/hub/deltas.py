@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bigcode_cli.errors import ModelCorruptError
 from bigcode_cli.hub.contents import TOKENIZER_NAME
-from bigcode_cli.hub.names import BUILTIN_MODELS
+from bigcode_cli.hub.names import BUILTIN_MODELS, is_commit
 from bigcode_cli.model.config import BASE_KEY, CONFIG_NAME
 from bigcode_cli.model.files import folder_file, read_json
 from bigcode_cli.model.tensor_index import read_tensor_index
@@ -37,8 +37,11 @@ class Delta:
     revision: str | None
     sha256: str
 
-    def check(self, name: str, base: Path) -> None:
+    def check(self, name: str, base: ModelFolder) -> None:
         """Refuse another base than the one that the folder was made on.
+
+        Weights are read to tell, but for those of a commit on the Hub that the folder names: they
+        are always the same, and may be many gigabytes.
 
         Args:
             name: of the model, for the message.
@@ -47,7 +50,10 @@ class Delta:
             ModelCorruptError: this is not it.
             ModelError: it cannot be read.
         """
-        if base_digest(base) != self.sha256:
+        is_commit_named = self.revision is not None and is_commit(self.revision)
+        if is_commit_named and (base.name, base.revision) == (self.base, self.revision):
+            return
+        if base_digest(base.path) != self.sha256:
             raise ModelCorruptError(
                 f"{name} was made on other weights or another tokenizer than those of its base",
                 f"the base was {self.base:.300}; name the right one with --base, or train again",

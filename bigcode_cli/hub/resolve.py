@@ -93,8 +93,9 @@ def open_folder(
         _refuse_base(base, name)
     else:
         asked = delta.base if base is None and is_own and Path(delta.base).is_absolute() else base
-        below = _find_base(delta, name, asked, offline=offline, report=report).path
-        delta.check(name, below)
+        found = _find_base(delta, name, asked, offline=offline, report=report)
+        delta.check(name, found)
+        below = found.path
     return ModelFolder(name=name, path=path, licence=_licence(path, below), base=below)
 
 
