@@ -20,11 +20,13 @@ from bigcode_cli.cli.params import (
     Threads,
 )
 from bigcode_cli.errors import UsageError
+from bigcode_cli.hub.tasks import list_tasks
 
 if TYPE_CHECKING:
     from bigcode_cli.engine.protocol import ClassifierInfo
 
 LABELS = "Labels"
+TASKS = list_tasks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,12 @@ class HeadFlags:
 
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="NAME", help="A built-in head.", rich_help_panel=MODEL),
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            help=": ".join(["A built-in head", *([", ".join(TASKS)] if TASKS else [])]) + ".",
+            rich_help_panel=MODEL,
+        ),
     ] = None
     head: Annotated[
         str | None,
@@ -153,7 +160,8 @@ class HeadFlags:
         if self.task is None and self.head is None:
             raise UsageError(
                 "no classifier",
-                "name a folder or a Hub id with --model, or a built-in head with --task",
+                "name a folder or a Hub id with --model, or a built-in head with --task"
+                + (f": {', '.join(TASKS)}" if TASKS else ""),
             )
         if self.task is not None and self.head_revision is not None:
             raise UsageError("--revision is for models on the Hub, and --task is built in")

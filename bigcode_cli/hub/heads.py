@@ -1,26 +1,9 @@
 """The heads that come with the package: models that classify, each for one task."""
 
-from bigcode_cli.errors import ModelError, ModelNotFoundError
+from bigcode_cli.errors import ModelNotFoundError
 from bigcode_cli.hub import resolve
-from bigcode_cli.model.config import CONFIG_NAME
-from bigcode_cli.model.files import read_json
+from bigcode_cli.hub.tasks import list_tasks
 from bigcode_cli.records import ModelFolder, Silence
-
-_CLASSES = ("ForSequenceClassification", "ForTokenClassification")
-
-
-def list_tasks() -> tuple[str, ...]:
-    """The names of the built-in folders whose configuration names a classifier, sorted."""
-    folders = sorted(path for path in resolve.BUILTIN_FOLDER.iterdir() if path.is_dir())
-    names = []
-    for folder in folders:
-        try:
-            classes = read_json(folder, CONFIG_NAME).get("architectures")
-        except ModelError:
-            continue
-        if isinstance(classes, list) and any(str(name).endswith(_CLASSES) for name in classes):
-            names.append(folder.name)
-    return tuple(names)
 
 
 def find_task(name: str) -> ModelFolder:
@@ -31,7 +14,7 @@ def find_task(name: str) -> ModelFolder:
         ModelIncompleteError: a file of it is missing.
         ModelCorruptError: it stands on another model than the one that comes with the package.
     """
-    tasks = list_tasks()
+    tasks = list_tasks(resolve.BUILTIN_FOLDER)
     if name not in tasks:
         hint = (
             f"built-in heads: {', '.join(tasks)}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bigcode_cli.errors import ModelIncompleteError, ModelUnsupportedError, UsageError
-from bigcode_cli.hub import cache
+from bigcode_cli.hub import cache, tasks
 from bigcode_cli.hub.card import read_licence
 from bigcode_cli.hub.contents import check_complete
 from bigcode_cli.hub.deltas import Delta, read_delta
@@ -20,7 +20,7 @@ from bigcode_cli.hub.names import (
 )
 from bigcode_cli.records import ModelFolder, Reporter, Silence
 
-BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
+BUILTIN_FOLDER = tasks.BUILTIN_FOLDER
 
 REINSTALL = "install bigcode-cli again"
 """What to do where a file of the package is missing."""

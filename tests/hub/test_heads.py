@@ -6,7 +6,8 @@ import pytest
 
 from bigcode_cli.errors import ModelIncompleteError, ModelNotFoundError
 from bigcode_cli.hub import resolve
-from bigcode_cli.hub.heads import find_task, list_tasks
+from bigcode_cli.hub.heads import find_task
+from bigcode_cli.hub.tasks import list_tasks
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -33,7 +34,7 @@ def add(folder: Path, classes: Sequence[str]) -> None:
 
 
 def test_tasks_are_the_built_in_folders_with_a_head(builtin: Path) -> None:
-    assert list_tasks() == ("files", "tokens")
+    assert list_tasks(builtin) == ("files", "tokens")
     assert find_task("tokens").path == builtin / "tokens"
     assert find_task("tokens").name == "tokens"
 
