@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bigcode_cli.backends.devices import free_bytes
+from bigcode_cli.backends.plans import AttentionPlans
 from bigcode_cli.backends.torch_classifier import Model
 from bigcode_cli.engine.windows import batches
 from bigcode_cli.errors import BigcodeError, ModelTooLargeError
@@ -29,6 +30,9 @@ TRUNK_RATE: dict[Tune, float] = {"head": 0.1, "norms": 0.3, "low-rank": 0.3}
 
 PASS_TOKENS = {"cpu": 2**12, "cuda": 2**15, "mps": 2**13}
 """Tokens that go through the trunk at once, at most."""
+
+GPU_STEP = 64
+"""Lengths of rows on a GPU are multiples of it."""
 
 NEIGHBOURS = 16
 """Batches whose windows are sorted by length, so that those of one batch are of similar length."""
@@ -49,6 +53,7 @@ class HeadTrainer:
         self._options, self._report = options, report
         self._device = model.device
         self._head = head_of(model)
+        self._plans = AttentionPlans()
         self._states: Tensor | None = None  # of all samples, one behind the other
         self._ends = [0]
         for sample in samples:
@@ -172,7 +177,7 @@ class HeadTrainer:
         those of the second time.
         """
         before = self._options.readings - 1
-        longest = max(len(sample.ids) for sample in samples) * (before + 1)
+        longest = self._padded(max(len(sample.ids) for sample in samples) * (before + 1))
         ids = torch.zeros(len(samples), longest, dtype=torch.int64)
         places = []
         for row, sample in enumerate(samples):
@@ -181,9 +186,16 @@ class HeadTrainer:
             start = row * longest + before * len(sample.ids)
             places.append(torch.arange(start + sample.first, start + len(sample.ids)))
         ids = self._moved(ids)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=ids.is_cuda):
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=ids.is_cuda)
+        with half, self._plans.using((len(samples), longest)):
             hidden: Tensor = self._model.transformer(ids, use_cache=False).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, self._moved(torch.cat(places))).float()
+
+    def _padded(self, longest: int) -> int:
+        """How long the rows of a pass are: of few lengths on a GPU, where a new one costs."""
+        if self._device.type != "cuda":
+            return longest
+        return min(math.ceil(longest / GPU_STEP) * GPU_STEP, self._model.config.n_positions)
 
     def _moved(self, numbers: Tensor) -> Tensor:
         """The same on the device, without waiting for what a GPU is still doing."""
