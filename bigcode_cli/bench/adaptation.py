@@ -11,6 +11,9 @@ from bigcode_cli.bench.quality import infill
 from bigcode_cli.engine.session import Session
 from bigcode_cli.records import Failure, Reporter, Scored, ScoreRequest, bits_per_byte
 
+LEAST_GAIN = 0.001
+"""Share of bits per byte that a gain is at least: rounding the weights alone moves some 0.0001."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
@@ -52,8 +55,8 @@ class Change:
 
     @property
     def is_better(self) -> bool:
-        """Whether bits per byte fell, and by more than the choice of files explains."""
-        return self.interval[1] < 0
+        """Whether bits per byte fell, and by more than rounding or the choice of files explains."""
+        return self.share <= -LEAST_GAIN and self.interval[1] < 0
 
 
 def _bits(quality: Quality) -> list[tuple[float, float]]:

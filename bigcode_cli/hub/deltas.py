@@ -14,7 +14,7 @@ from pathlib import Path
 from bigcode_cli.errors import ModelCorruptError
 from bigcode_cli.hub.contents import TOKENIZER_NAME
 from bigcode_cli.hub.names import BUILTIN_MODELS, is_commit
-from bigcode_cli.model.config import BASE_KEY, CONFIG_NAME
+from bigcode_cli.model.config import BASE_KEY, CONFIG_NAME, GPTBigCodeConfig
 from bigcode_cli.model.files import folder_file, read_json
 from bigcode_cli.model.tensor_index import read_tensor_index
 from bigcode_cli.records import ModelFolder
@@ -91,6 +91,13 @@ def base_keys(base: ModelFolder) -> dict[str, str]:
     name = base.name if is_named else str(base.path.resolve())
     keys = {_NAME_KEY: name, BASE_KEY: base_digest(base.path)}
     return keys if base.revision is None else {**keys, _REVISION_KEY: base.revision}
+
+
+def without_base(config: GPTBigCodeConfig) -> GPTBigCodeConfig:
+    """The configuration of a model that needs no other any more."""
+    own = {_NAME_KEY, _REVISION_KEY, BASE_KEY}
+    kept = {key: value for key, value in config.extra.items() if key not in own}
+    return config.with_changes(extra=kept)
 
 
 def base_digest(folder: Path) -> str:

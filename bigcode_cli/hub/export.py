@@ -9,6 +9,7 @@ from typing import Any
 from bigcode_cli.errors import OutputError
 from bigcode_cli.hub.card import CARDS
 from bigcode_cli.hub.contents import TOKENIZER_NAME
+from bigcode_cli.hub.deltas import without_base
 from bigcode_cli.hub.weights import load_as_stored
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import ModelFolder, Reporter
@@ -64,7 +65,7 @@ def _write_weights(folder: ModelFolder, part: Path, report: Reporter) -> GPTBigC
 
     label = f"writing {folder.name}"
     report.progress(label, 0, None, "")
-    save_model(model, model.config, part, storage="bfloat16")
+    save_model(model, without_base(model.config), part, storage="bfloat16")
     report.progress(label, 1, 1, "")
     return model.config
 

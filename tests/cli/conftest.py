@@ -28,6 +28,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(work)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("BIGCODE_HOME", str(home / "bigcode"))
     for name in ("BIGCODE_MODEL", "BIGCODE_DEVICE", "BIGCODE_DEBUG", "HF_HUB_OFFLINE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -252,6 +252,7 @@ def use_hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setenv("BIGCODE_HOME", str(home / "bigcode"))
         monkeypatch.setattr(time, "sleep", lambda _: None)
         close_session()
         yield server
