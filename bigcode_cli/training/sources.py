@@ -10,6 +10,7 @@ SPDX expression or a common name).
 import glob
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -122,7 +123,7 @@ def _packages_of(files: Sequence[Path]) -> Iterator[Package]:
 
 def _home(file: Path) -> Path:
     """The package's folder; the file's own where none tells of one."""
-    beyond = {Path(file.anchor), Path.home()}
+    beyond = {Path(file.anchor), Path(os.path.expanduser("~"))}  # noqa: PTH111 - never raises
     for folder in file.parents:
         if folder in beyond:
             break

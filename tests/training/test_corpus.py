@@ -148,6 +148,7 @@ def test_nothing_held_out_is_near_to_what_is_learned(tmp_path: Path, split: Spli
     apart = [text for group in held.values() for text in group]
     assert len(learned) == corpus.documents
     assert sum(len(text.encode()) for text in learned) == corpus.bytes
+    assert (tmp_path / "out" / "corpus.bin").stat().st_size == corpus.bytes
     everything = build_corpus([tmp_path / "data"], tmp_path / "all")
     assert sorted(learned + apart) == sorted(everything.texts())
     assert not everything.held_out()

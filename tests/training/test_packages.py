@@ -27,6 +27,13 @@ def test_installed_packages_are_told_by_their_metadata(tmp_path: Path) -> None:
     assert found["four"].files == ()
 
 
+def test_facts_about_a_package_are_none_of_its_files(tmp_path: Path) -> None:
+    install(tmp_path, "one", "License: MIT", ["one/a.js", "one-1.0.dist-info/METADATA", "b.py"])
+    for globs, files in ((("*",), ("b.py", "one/a.js")), (("*.js", "*.py"), ("b.py", "one/a.js"))):
+        assert [package.files for package in find_packages(tmp_path, globs=globs)] == [files]
+    assert [package.files for package in find_packages(tmp_path)] == [("b.py",)]
+
+
 def test_folders_are_told_by_source_json_or_licence_file(tmp_path: Path) -> None:
     for name in ("told", "texted", "bare"):
         (tmp_path / name / "pkg").mkdir(parents=True)

@@ -41,6 +41,15 @@ def test_a_licence_beside_a_repository_is_not_its_own(tmp_path: Path) -> None:
     assert found(tmp_path / "repo/src/a.py") == [("repo", "mit", ("src/a.py",))]
 
 
+def test_a_licence_in_the_home_folder_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "LICENSE", "work/a.py")
+    assert found(tmp_path / "work/a.py") == [(tmp_path.name, "mit", ("work/a.py",))]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert found(tmp_path / "work/a.py") == [("work", None, ("a.py",))]
+
+
 def test_patterns_name_files_and_folders_and_any_depth(tmp_path: Path) -> None:
     write(tmp_path, "p/LICENSE", "p/a.js", "p/x/b.js", "p/x/y/c.js", "p/x/d.py", "q/LICENSE")
     write(tmp_path, "q/e.py")
