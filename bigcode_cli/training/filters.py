@@ -86,8 +86,13 @@ def objection(name: str, text: str, *, licensed: bool = True) -> str | None:
 
 def _is_generated(text: str) -> bool:
     """Whether the comments above a file's first line of code say that a program wrote it."""
-    head = _COMMENT_BLOCK.match(text[:_HEAD_CHARACTERS])
-    return bool(head and _GENERATED_TEXT.search(head[0]))
+    return bool(_GENERATED_TEXT.search(head_comment(text[:_HEAD_CHARACTERS])))
+
+
+def head_comment(text: str) -> str:
+    """The comments and blank lines above a file's first line of code."""
+    head = _COMMENT_BLOCK.match(text)
+    return head[0] if head else ""
 
 
 def parses(text: str) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from bigcode_cli.errors import UsageError
+from bigcode_cli.training.filters import head_comment
 
 if TYPE_CHECKING:
     from datasketch import LeanMinHash, MinHash
@@ -28,6 +29,7 @@ BANDS, ROWS = 32, 4
 
 _WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 """Letters beyond ASCII count as parts of words in any script."""
+_LICENCE = re.compile(r"licen[cs]e|copyright", re.IGNORECASE)
 _SEED = 1
 _SCHEME = "affine32"
 
@@ -63,9 +65,12 @@ def check_installed() -> None:
 def shingles(text: str) -> frozenset[int]:
     """Hashes of all runs of five words; of all words where there are fewer, none without a word.
 
-    The words stand for the text: white space, operators and brackets are passed over.
+    The words stand for the text: white space, operators and brackets are passed over, and so is a
+    licence at its head, which would make any two short files of a project alike.
     """
-    words = _WORD.findall(text.encode("utf-8", "surrogatepass"))
+    head = head_comment(text)
+    start = len(head) if _LICENCE.search(head) and len(head) < len(text) else 0
+    words = _WORD.findall(text[start:].encode("utf-8", "surrogatepass"))
     runs = max(1, len(words) - WORDS + 1) if words else 0
     return frozenset(crc32(b" ".join(words[start : start + WORDS])) for start in range(runs))
 

@@ -133,6 +133,19 @@ def test_operators_and_white_space_are_no_words() -> None:
     assert similarity(sketch("数 学 変 数 値"), sketch("数 学 変 数 値")) == 1
 
 
+@pytest.mark.parametrize("mark", ["#", "//", " *", "--"])
+def test_a_licence_at_the_head_makes_no_two_files_alike(mark: str) -> None:
+    terms = " ".join(WORDS[:150])
+    header = f"{mark} Copyright 2020 somebody\n\n{mark} {terms}\n\n"
+    codes = [" ".join(WORDS[start : start + 20]) for start in (200, 300)]
+    assert similarity(*(sketch(header + code) for code in codes)) == 0
+    assert similarity(sketch(header + codes[0]), sketch(codes[0])) == 1
+    # Other comments count, and so does what is nothing but a licence.
+    plain = header.replace("Copyright", "Written")
+    assert similarity(*(sketch(plain + code) for code in codes)) > 0.7
+    assert similarity(sketch(header), sketch(header)) == 1
+
+
 @pytest.mark.parametrize("nothing", ["", "\n", "()[]{} + -\n"])
 def test_a_text_without_words_is_like_no_other(nothing: str) -> None:
     sketches = [sketch(nothing)] * 3
