@@ -149,6 +149,7 @@ def test_list_is_tab_separated_in_a_pipe(hub: LoopbackHub, run: Run, tmp_path: P
     (found,) = (model for model in models if model["name"] == NAME)
     assert found == {
         "name": NAME,
+        "kind": "hub",
         "revision": COMMIT,
         "refs": ["main"],
         "bytes": size,
