@@ -26,6 +26,7 @@ def run_git(
     *words: str | Path,
     settings: Sequence[tuple[str, str]] = (),
     stdout: IO[bytes] | int = subprocess.PIPE,
+    data: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes] | None:
     """Run git in a folder; ``None`` where there is no git.
 
@@ -37,13 +38,14 @@ def run_git(
             (``diff``, ``add``, ``checkout``, ``fetch`` …) need to be told not to.
         settings: further settings, which go over those of the repository.
         stdout: where the output goes, if not into the result.
+        data: what git reads on its standard input.
     """
     program = _program()
     if program is None:
         return None
     return subprocess.run(
         [program, "--no-pager", "-C", folder, *words],
-        stdin=subprocess.DEVNULL,
+        input=data,
         stdout=stdout,
         stderr=subprocess.PIPE,
         env=_environment((*_HARMLESS, *settings)),
