@@ -1,0 +1,1 @@
+"""Made-up personal data, and code that it is put into."""
