@@ -23,7 +23,7 @@ from bigcode_cli.training import documents, filters
 from bigcode_cli.training.corpus_writer import Writer
 from bigcode_cli.training.hold_out import HoldOut
 from bigcode_cli.training.near_duplicates import check_installed
-from bigcode_cli.training.packages import GLOBS, Package, normal_name
+from bigcode_cli.training.packages import GLOBS, Package, fitting, normal_name
 from bigcode_cli.training.sources import DOCUMENTS, Batch, batches, find_all, read_records
 from bigcode_cli.training.workers import ordered_map
 
@@ -41,8 +41,8 @@ class CorpusOptions:
         any_licence: take also what has no licence that is known to be permissive.
         exclude: names of packages to leave out beside the held-out ones; files in folders of a
             held-out package's import name (vendored copies) are left out too.
-        exclude_like: folders (``*.py``, ``*.jsonl``, ``*.jsonl.gz``) whose texts no document may
-            resemble.
+        exclude_like: folders whose texts no document may resemble: files that fit ``globs`` or
+            ``*.py``, and JSON Lines.
         keep_near_duplicates: leave out only what is the same but for white space.
         hold_out: what to put aside.
 
@@ -147,7 +147,7 @@ def build_corpus(
         check_installed()
     known = frozenset(
         shingle
-        for text in _texts_to_avoid(options.exclude_like)
+        for text in _texts_to_avoid(options.exclude_like, (*options.globs, *GLOBS))
         for shingle in filters.shingles(text)
     )
     choice = _Choice(options)
@@ -176,9 +176,12 @@ def build_corpus(
     )
     out.mkdir(parents=True, exist_ok=True)
     with Writer(out, compare=not options.keep_near_duplicates) as writer:
+        done = 0
         for done, answers in enumerate(judged, 1):
             writer.add(owners.popleft(), answers)
             report.progress("reading", done, None if options.jsonl else total, "batches")
+        if options.jsonl:
+            report.progress("reading", done, done, "batches")
         if not writer.owners:
             raise _nothing_left(writer.dropped, choice)
         writer.finish(options.hold_out, choice.refused, _facts(options))
@@ -241,12 +244,13 @@ def _nothing_left(dropped: Counter[str], choice: _Choice) -> InputError:
     )
 
 
-def _texts_to_avoid(folders: Sequence[Path]) -> Iterator[str]:
+def _texts_to_avoid(folders: Sequence[Path], globs: Sequence[str]) -> Iterator[str]:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"no folder {folder}")
-        for path in sorted(folder.rglob("*.py")):
-            yield path.read_text("utf-8", "replace")
+        names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        for name in sorted(fitting(map(Path.as_posix, names), globs)):
+            yield (folder / name).read_text("utf-8", "replace")
         for path in sorted((*folder.rglob("*.jsonl"), *folder.rglob("*.jsonl.gz"))):
             data = path.read_bytes()
             if path.suffix == ".gz":

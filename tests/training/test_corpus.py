@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bigcode_cli.errors import InputError, UsageError
+from bigcode_cli.records import Silence
 from bigcode_cli.training.corpus import Corpus, CorpusOptions, build_corpus
 from bigcode_cli.training.hold_out import HoldOut, Split
 from bigcode_cli.training.near_duplicates import near_duplicate_groups, sketch
@@ -256,6 +257,31 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         CorpusOptions(keep_near_duplicates=True, hold_out=HoldOut(0.1))
     with pytest.raises(UsageError):
         CorpusOptions(globs=("*.py", ""))
+
+
+def test_progress_ends_whether_or_not_the_end_is_known(tmp_path: Path) -> None:
+    class Listener(Silence):
+        def progress(self, label: str, done: int, total: int | None, unit: str) -> None:
+            told.append((label, done, total, unit))
+
+    package(tmp_path / "data", "one", {"a.py": varied("x")})
+    file = tmp_path / "code.jsonl"
+    file.write_text(json.dumps({"text": varied("y"), "licence": "MIT"}) + "\n")
+    for jsonl, total in (((), 1), ((file,), None)):
+        told: list[tuple[str, int, int | None, str]] = []
+        options = CorpusOptions(jsonl=jsonl)
+        build_corpus([tmp_path / "data"], tmp_path / "out", options, report=Listener())
+        assert told[0] == ("reading", 1, total, "batches")
+        assert told[-1] == ("reading", 1 + len(jsonl), 1 + len(jsonl), "batches")
+
+
+def test_texts_of_any_language_can_be_kept_out(tmp_path: Path) -> None:
+    package(tmp_path / "data", "p", {"a.js": varied("a"), "b.js": varied("b")})
+    (tmp_path / "like" / "deep").mkdir(parents=True)
+    (tmp_path / "like" / "deep" / "x.js").write_text(varied("b"))
+    options = CorpusOptions(globs=("*.js",), exclude_like=(tmp_path / "like",))
+    corpus = build_corpus([tmp_path / "data"], tmp_path / "out", options)
+    assert list(corpus.texts()) == [varied("a")]
 
 
 def test_nothing_left_to_learn_from_is_an_error(tmp_path: Path) -> None:
