@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bigcode_cli.errors import ModelCorruptError
 from bigcode_cli.hub.contents import TOKENIZER_NAME
-from bigcode_cli.hub.names import BUILTIN_MODELS, is_commit
+from bigcode_cli.hub.names import BUILTIN_MODELS
 from bigcode_cli.model.config import BASE_KEY, CONFIG_NAME, GPTBigCodeConfig
 from bigcode_cli.model.files import folder_file, read_json
 from bigcode_cli.model.tensor_index import read_tensor_index
@@ -50,8 +50,7 @@ class Delta:
             ModelCorruptError: this is not it.
             ModelError: it cannot be read.
         """
-        is_commit_named = self.revision is not None and is_commit(self.revision)
-        if is_commit_named and (base.name, base.revision) == (self.base, self.revision):
+        if base.revision is not None and (base.name, base.revision) == (self.base, self.revision):
             return
         if base_digest(base.path) != self.sha256:
             raise ModelCorruptError(

@@ -49,11 +49,11 @@ def with_factors(own: Mapping[str, "Stored"], below: Mapping[str, "Stored"]) -> 
         if up is None or down is None:
             raise ModelCorruptError(f"{name:.100} is stored without its other half")
         target = f"{layer}.weight"
+        if target in whole:
+            raise ModelCorruptError(f"{target:.100} is stored whole and as two factors")
         is_inner = target.startswith(LAYERS) and is_quantized(target)
         if target not in below or not is_inner:
             raise ModelCorruptError(f"{name:.100} belongs to no matrix of the base's layers")
-        if target in whole:
-            raise ModelCorruptError(f"{target:.100} is stored whole and as two factors")
         _check_shapes(target, below[target].shape, up, down)
         found[target] = replace(below[target], factors=(up, down))
     return found

@@ -1,6 +1,7 @@
 """Heads trained on a tiny random base."""
 
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from bigcode_cli.training.head_data import Example, Mark, label_names
 from bigcode_cli.training.head_losses import label_weights, loss_mass, summed_loss
 from bigcode_cli.training.head_model import load_base
 from bigcode_cli.training.head_run import HeadReport, HeadRequest, HeadStorage, train_head
-from bigcode_cli.training.head_samples import HeadOptions, Sample, Tune
+from bigcode_cli.training.head_samples import HeadOptions, Sample, Tune, make_samples
 from tests.model.dispatch import Counting
 from tests.model.golden import unsynchronised
 from tests.model.models import DEVICES
@@ -333,6 +334,58 @@ def test_cached_states_train_as_those_made_anew(
     monkeypatch.setattr(HeadTrainer, "_keep_states", lambda _: None)
     anew, _ = train("anew")
     assert torch.allclose(tensors(cached)["score.weight"], tensors(anew)["score.weight"], atol=1e-4)
+
+
+@pytest.mark.parametrize("room", [1000, 1])
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_a_step_follows_the_mean_loss_of_its_targets_whatever_the_passes(
+    base: ModelFolder, monkeypatch: pytest.MonkeyPatch, kind: HeadKind, room: int
+) -> None:
+    options = HeadOptions(kind=kind, unfreeze=-1, balanced=True, device="cpu")
+    labels = ("p", "q") if kind == "sequence" else ("O", "B-ZED", "I-ZED")
+    examples = TEXTS[:3] if kind == "sequence" else PARTS[:3]
+    model = load_base(base, labels, options)
+    samples = list(make_samples(examples, labels, tiny_tokenizer(), model.config, options))
+    monkeypatch.setattr(HeadTrainer, "_most_tokens", lambda _: room)
+    monkeypatch.setattr(HeadTrainer, "_padded", lambda _, longest: longest + 5)
+    trainer = HeadTrainer(model, samples, options, Silence())
+    assert len(trainer._passes(range(3))) == (3 if room == 1 else 1)
+    monkeypatch.setattr("bigcode_cli.training.head.CLIP", math.inf)
+    monkeypatch.setattr(trainer._optimizer, "step", lambda: None)
+    monkeypatch.setattr(trainer._optimizer, "zero_grad", lambda **_: None)
+    found = trainer._step(range(3), 0.5)
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    logits = [
+        trainer._head(model.transformer(torch.tensor([at.ids])).last_hidden_state[0, at.first :])
+        for at in samples
+    ]
+    targets = torch.cat([at.targets for at in samples])
+    weights = label_weights(targets, len(labels))
+    wanted = functional.cross_entropy(torch.cat(logits), targets, weight=weights)
+    torch.autograd.backward(wanted)
+    assert found.item() == pytest.approx(wanted.item() * weights[targets].sum().item(), rel=1e-4)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.allclose(gradients[name], parameter.grad, rtol=1e-3, atol=1e-4), name
+    assert len(gradients) > 20
+
+
+def test_what_little_memory_holds_bounds_a_pass(
+    base: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [Sample((1, 2, 3), 0, torch.tensor([0]))] * 4
+
+    def passes(tune: Tune, free: int | None) -> int:
+        monkeypatch.setattr("bigcode_cli.training.head.free_bytes", lambda _: free)
+        options = HeadOptions(kind="sequence", tune=tune, device="cpu")
+        model = load_base(base, ("p", "q"), options)
+        return len(HeadTrainer(model, samples, options, Silence())._passes(range(4)))
+
+    assert passes("norms", None) == passes("norms", 10**9) == passes("head", 1000) == 1
+    token = 4 * 2 * (8 * 32 + 2 * 4 * 32)
+    assert passes("norms", 2 * 6 * token) == 2
+    assert passes("norms", 1000) == 4
 
 
 def test_weights_of_labels_follow_the_formula() -> None:

@@ -178,6 +178,7 @@ def test_factors_that_do_not_fit_are_refused(base: Path, tmp_path: Path, case: s
     with pytest.raises(ModelCorruptError) as caught:
         load(part, base)
     assert "\n" not in caught.value.message
+    assert ("stored whole and as two" in caught.value.message) == (case == "whole too")
 
 
 @pytest.mark.parametrize("base", ["float32"], indirect=True)
