@@ -52,7 +52,8 @@ spans X.
 The scores are probabilities, or the plain values of a regression; a span's is
 the mean of its tokens'. A text that exceeds the context is read in windows
 that overlap: its logits are the mean of theirs, and each token's label is from
-the window with the most text before it.
+the window with the most text before it. What train head made is shown windows as long as
+those that it was trained on, unless --context says otherwise.
 
 Several texts with --redact are separated by a blank line and named on stderr.
 """

@@ -31,15 +31,22 @@ NOTHING = "-"
 EXAMPLES = """\b
 Examples:
   bigcode train head languages.jsonl --task sequence --out ./languages
-  bigcode train head secrets.jsonl --task token --out ./secrets --unfreeze 2
+  bigcode train head secrets.jsonl --task token --read-twice --out ./secrets
+  bigcode train head big.jsonl --task sequence --tune low-rank --out ./better
   bigcode classify -m ./languages src/
 
 DATA has a line {"text": …, "label": …} for each text; with --multi-label
 {"text": …, "labels": […, …]}; with --task token {"text": …, "spans": [{"start":
 …, "end": …, "label": …}]}, in characters, the end exclusive.
 
-The scores are of what bigcode classify says of the held-out texts with the same
---context: the best label of a text, or all from 0.5 on with --multi-label; of
+With --tune head the model reads each text once for all epochs; low-rank changes
+to all of its layers (LoRA, Hu et al. 2021), and norms and biases (BitFit,
+Ben-Zaken et al. 2021), take a pass and its way back an epoch, and can tell more
+apart. A model knows only what stands before a token: with --read-twice it labels
+each one knowing the whole window, which takes twice the time and half the
+context (echo embeddings, Springer et al. 2024).
+
+The scores are of what bigcode classify says of the held-out texts: the best label of a text, or all from 0.5 on with --multi-label; of
 a token head, spans whose bounds and label are both right. In a pipe each label
 has a line LABEL, PRECISION, RECALL, F1, SUPPORT with tabs between them, and the
 last, for the label "-", has the macro-F1. "-" also stands for a score that
@@ -47,8 +54,12 @@ nothing tells.
 
 DIR holds only what was trained. What stands on mini or on a model of the Hub
 finds it by itself; what stands on a folder is told by --base of classify which
-one. A base that has changed is refused. --full writes a whole model, in
-float32, that needs no other and that transformers loads.
+one. A base that has changed is refused. --full writes a whole model that needs
+no other and that transformers loads. Of what was trained with --read-twice it
+gives the same logits for the second of two copies of a text.
+
+In config.json, "read_twice" and "read_context" say how classify is to show a
+text to the model: once or twice, and in windows of how many tokens.
 """
 
 
@@ -73,7 +84,7 @@ def head(
 ) -> None:
     """Train a head that labels texts or their parts, for bigcode classify.
 
-    The model itself stays as it is, unless --unfreeze says otherwise.
+    The model itself stays as it is, unless --tune or --unfreeze says otherwise.
     """
     texts.check()
     plan.check()
