@@ -17,7 +17,6 @@ from bigcode_cli.hub.deltas import base_keys
 from bigcode_cli.model.checkpoint import save_difference, save_model
 from bigcode_cli.records import (
     Classified,
-    ClassifyOptions,
     ClassifyRequest,
     Failure,
     LoadOptions,
@@ -25,6 +24,7 @@ from bigcode_cli.records import (
     Reporter,
     Spans,
 )
+from bigcode_cli.text.spans import read_tags
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.head import HeadTrainer
 from bigcode_cli.training.head_data import Example, label_names
@@ -89,22 +89,33 @@ def train_head(request: HeadRequest, *, report: Reporter) -> HeadReport:
         UsageError: the folder holds something, or an option does not fit the model.
         BigcodeError: training diverged.
     """
-    options = request.options
-    labels = _labels(request)
+    labels, held_out = _labels(request), request.held_out
     with _whole_folder(request.out) as folder:
-        torch.manual_seed(options.seed)
-        tokenizer = Tokenizer.load(request.base.tokenizer_path)
-        model = load_base(request.base, labels, options)
-        samples = list(make_samples(request.kept, labels, tokenizer, model.config, options))
-        report.note(
-            f"{len(request.kept):,} texts, {len(samples):,} windows, {len(labels)} labels on "
-            f"{model.device.type}; {len(request.held_out):,} texts held out"
-        )
-        loss = HeadTrainer(model, samples, options, report).run()
-        _save(model, request, folder)
-        scores = _measure(request, folder, report) if request.held_out else ()
+        loss = _train(request, labels, folder, report)
+        base = None if request.full else request.base.path
+        named = ModelFolder(name=str(request.out), path=folder, base=base)
+        scores = measure_head(named, held_out, request.options, report) if held_out else ()
         size = sum(path.stat().st_size for path in folder.iterdir())
     return HeadReport(loss=loss, scores=scores, macro_f1=macro_f1(scores), bytes=size)
+
+
+def _train(request: HeadRequest, labels: tuple[str, ...], folder: Path, report: Reporter) -> float:
+    """Train and save; the loss of the last epoch."""
+    options = request.options
+    torch.manual_seed(options.seed)
+    tokenizer = Tokenizer.load(request.base.tokenizer_path)
+    model = load_base(request.base, labels, options)
+    samples = list(make_samples(request.kept, labels, tokenizer, model.config, options))
+    report.note(
+        f"{len(request.kept):,} texts, {len(samples):,} windows, {len(labels)} labels on "
+        f"{model.device.type}; {len(request.held_out):,} texts held out"
+    )
+    learned = {example.text for example in request.kept}
+    if both := sum(example.text in learned for example in request.held_out):
+        report.note(f"{both:,} of the texts held out are among those to learn from")
+    loss = HeadTrainer(model, samples, options, report).run()
+    _save(model, request, folder)
+    return loss
 
 
 def _labels(request: HeadRequest) -> tuple[str, ...]:
@@ -154,20 +165,27 @@ def _save(model: Model, request: HeadRequest, folder: Path) -> None:
     save_difference(trained, config, type(model).__name__, folder, request.storage)
 
 
-def _measure(request: HeadRequest, folder: Path, report: Reporter) -> tuple[ClassScore, ...]:
-    """The scores of a saved head on the held-out texts, by what ``bigcode classify`` runs."""
-    options, examples = request.options, request.held_out
-    base = None if request.full else request.base.path
-    named = ModelFolder(name=str(request.out), path=folder, base=base)
-    session = ClassifySession.open(named, LoadOptions(device=options.device), report=report)
+def measure_head(
+    folder: ModelFolder, examples: Sequence[Example], options: HeadOptions, report: Reporter
+) -> tuple[ClassScore, ...]:
+    """The scores of a head's labels on some texts, by what ``bigcode classify`` runs.
+
+    Args:
+        folder: that holds it.
+        options: that it was trained with.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    session = ClassifySession.open(folder, LoadOptions(device=options.device), report=report)
     events = session.classify(
         (ClassifyRequest(text=example.text) for example in examples),
-        ClassifyOptions(context=options.context),
         report=report,
         total_bytes=sum(len(example.text.encode()) for example in examples),
     )
     found = [_found(event, options) for event in events]
-    names = sorted({name for example in request.kept for name in example.names})
+    tags = (tag.label for tag in read_tags(session.info.labels) if tag.label is not None)
+    names = session.info.labels if options.kind == "sequence" else sorted(set(tags))
     return score_classes(names, zip(map(_wanted, examples), found, strict=True))
 
 

@@ -42,6 +42,15 @@ def test_what_is_trained_classifies(program: Program, model_folder: Path, data: 
     assert f"--base {model_folder}" in lost.stderr
 
 
+def test_texts_on_both_sides_are_told(program: Program, model_folder: Path, data: Path) -> None:
+    words = ("train", "head", data, "--task", "sequence", "-m", model_folder, "--epochs", 1)
+    lines = [*LINES[:3], {"text": "new", "label": "p"}]
+    Path("held").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = program(*words, "--validate", "held", "--out", "one")
+    assert "note: 3 of the texts held out are among those to learn from\n" in told.stderr
+    assert "to learn from" not in program(*words, "--out", "two").stderr
+
+
 def test_bad_lines_are_all_told_and_nothing_is_trained(
     program: Program, model_folder: Path, data: Path
 ) -> None:

@@ -437,7 +437,7 @@ def test_what_is_cut_short_leaves_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bigcode_cli.training.head_run._measure", interrupted)
+    monkeypatch.setattr("bigcode_cli.training.head_run.measure_head", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train("cut")
     monkeypatch.undo()
