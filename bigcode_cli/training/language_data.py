@@ -50,15 +50,28 @@ LABELS = tuple(NAMES)
 _LABELS = {name: label for label, names in NAMES.items() for name in names.split()}
 
 _SIGNS = {
+    "cpp": re.compile(
+        r"::|\b(?:template|class|namespace|nullptr|auto|using|virtual|constexpr|new|delete)\b"
+    ),
     "html": re.compile(r"(?:<\w[^>]*>.*?){3}", re.DOTALL),
+    "markdown": re.compile(r"(?m)^#{1,6} |^\s*[-*] |\]\(|`|\*\*"),
     "perl": re.compile(r"(?m)^\s*(?:use|my|sub|our|package)\s"),
     "php": re.compile(r"<\?php|[$]\w+\s*(?:=|->)|\bfunction\s"),
     "r": re.compile(r"<-|\bfunction\(|\blibrary\("),
+    "rst": re.compile(r"(?m)^\s*\.\. |::$|:[\w:]+:`|``|`_|^[=~^*#\"-]{4,}\s*$"),
     "shell": re.compile(r"[$]\w|[$]\{|\b(?:echo|fi|done|esac|set|export)\b"),
     "sql": re.compile(r"(?i)\b(?:select|insert|create|alter|drop|update|with|delete|grant)\b"),
+    "typescript": re.compile(
+        r":\s*(?:string|number|boolean|void|any|unknown|never|[A-Z]\w*)\b|<[A-Z]\w*[,>\[]"
+        r"|\b(?:interface|type|enum|declare|readonly|private|implements|keyof)\s+\w"
+        r"|\bimport type\b|\bas (?:const|any|[A-Z]\w*)"
+    ),
     "xml": re.compile(r"(?:<[\w/!?][^>]*>.*?){3}", re.DOTALL),
 }
-"""What a text must hold: suffixes are shared, and files hold stretches of other languages."""
+"""What a text must hold: suffixes are shared, files hold stretches of other languages, and some
+languages are also others."""
+
+_TEMPLATE = re.compile(r"\{\{|\{%")
 
 _NO_TYPESCRIPT = re.compile(r"\s*<\?xml|\s*<!DOCTYPE")
 _COMMENT = re.compile(r"#|//|/\*|\*|--|;|%|<!--|\"\"\"|'")
@@ -98,6 +111,8 @@ def is_fit(text: str, label: str) -> bool:
     if max(map(len, text.splitlines()), default=0) > MAX_LINE:
         return False
     if label == "typescript" and _NO_TYPESCRIPT.match(text):
+        return False
+    if label == "sql" and _TEMPLATE.search(text):
         return False
     if label == "json":
         try:
