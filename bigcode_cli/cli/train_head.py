@@ -46,11 +46,11 @@ apart. A model knows only what stands before a token: with --read-twice it label
 each one knowing the whole window, which takes twice the time and half the
 context (echo embeddings, Springer et al. 2024).
 
-The scores are of what bigcode classify says of the held-out texts: the best label of a text, or all from 0.5 on with --multi-label; of
-a token head, spans whose bounds and label are both right. In a pipe each label
-has a line LABEL, PRECISION, RECALL, F1, SUPPORT with tabs between them, and the
-last, for the label "-", has the macro-F1. "-" also stands for a score that
-nothing tells.
+The scores are of what bigcode classify says of the held-out texts: the best
+label of a text, or all from 0.5 on with --multi-label; of a token head, spans
+whose bounds and label are both right. In a pipe each label has a line LABEL,
+PRECISION, RECALL, F1, SUPPORT with tabs between them, and the last, for the
+label "-", has the macro-F1. "-" also stands for a score that nothing tells.
 
 DIR holds only what was trained. What stands on mini or on a model of the Hub
 finds it by itself; what stands on a folder is told by --base of classify which
@@ -102,6 +102,7 @@ def head(
             rank=RANK if plan.rank is None else plan.rank,
             read_twice=plan.read_twice,
             epochs=plan.epochs,
+            minutes=plan.minutes,
             batch_size=plan.batch_size,
             learning_rate=plan.learning_rate,
             seed=plan.seed,

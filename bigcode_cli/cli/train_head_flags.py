@@ -104,6 +104,16 @@ class HeadPlanFlags:
             rich_help_panel=HEAD,
         ),
     ] = None
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            metavar="N",
+            help="Train no longer than that, if the epochs take longer.",
+            show_default=False,
+            rich_help_panel=HEAD,
+        ),
+    ] = None
     batch_size: Annotated[
         int,
         typer.Option(

@@ -6,6 +6,7 @@ On a GPU nothing in a step waits for it; the loss is read once an epoch.
 
 import math
 import random
+import time
 from collections.abc import Sequence
 
 import torch
@@ -89,17 +90,22 @@ class HeadTrainer:
         return loss
 
     def _train(self) -> float:
-        """All epochs."""
+        """All epochs, or as many as the time allows."""
         rng, rounds = random.Random(self._options.seed), self._options.rounds
         steps = rounds * math.ceil(len(self._samples) / self._options.batch_size)
-        done, loss = 0, math.nan
+        done, loss, started = 0, math.nan, time.monotonic()
         for epoch in range(1, rounds + 1):
             losses, total = torch.zeros((), device=self._device), 0.0
             for batch in self._shuffled(rng):
-                losses += self._step(batch, done / steps)
+                position = max(done / steps, self._spent(started))
+                if position >= 1:
+                    break
+                losses += self._step(batch, position)
                 total += sum(self._masses[at] for at in batch)
                 done += 1
                 self._report.progress("training the head", done, steps, "steps")
+            if not total:
+                break
             loss = losses.item() / total
             if not math.isfinite(loss):
                 raise BigcodeError(
@@ -107,7 +113,15 @@ class HeadTrainer:
                 )
             if not self._options.is_frozen:
                 self._report.note(f"epoch {epoch} of {rounds}: loss {loss:.4f}")
+        if done < steps:
+            self._report.note(f"the time was up after {done:,} of {steps:,} steps")
         return loss
+
+    def _spent(self, started: float) -> float:
+        """The share of the time that is over."""
+        if self._options.minutes is None:
+            return 0.0
+        return (time.monotonic() - started) / 60 / self._options.minutes
 
     def _shuffled(self, rng: random.Random) -> list[list[int]]:
         """All samples in batches, in another order each time.

@@ -36,6 +36,7 @@ class HeadOptions:
         read_twice: each window stands before the model twice, and what counts is what it makes of
             it the second time, when it has seen all of it (Springer et al. 2024, echo embeddings).
         epochs: ``None`` is 20 with a frozen trunk, else 3.
+        minutes: that the steps may take in all; the rate falls to 0 by then.
         batch_size: windows of a step.
         learning_rate: of the head, at its peak.
         balanced: labels that are rare weigh more: see ``label_weights``.
@@ -49,6 +50,7 @@ class HeadOptions:
     rank: int = 8
     read_twice: bool = False
     epochs: int | None = None
+    minutes: float | None = None
     batch_size: int = 16
     learning_rate: float = 3e-3
     seed: int = 0
@@ -66,6 +68,8 @@ class HeadOptions:
                 f"--unfreeze trains whole layers, and --tune {self.tune} parts of all",
                 "leave one of them out",
             )
+        if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise UsageError(f"--minutes must be above 0, not {self.minutes}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"--learning-rate must be above 0, not {self.learning_rate}")
 

@@ -130,6 +130,7 @@ def test_what_is_trained_with_it_is_stored_and_used(
         (["--context", 2049, "--read-twice"], "exceeds the model's 2048"),
         (["--hold-out", 1], "--hold-out must be from 0 to below 1"),
         (["--hold-out", 0.001], "too few to hold out"),
+        (["--minutes", 0], "--minutes must be above 0"),
         (["--learning-rate", "nan"], "--learning-rate must be above 0"),
         (["--multi-label", "--task", "token"], "--multi-label is for whole texts"),
         (["--encoding", "none"], "none"),

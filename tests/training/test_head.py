@@ -371,6 +371,30 @@ def test_a_step_follows_the_mean_loss_of_its_targets_whatever_the_passes(
     assert len(gradients) > 20
 
 
+@pytest.mark.parametrize("tune", ["head", "norms"])
+def test_time_ends_training_with_its_rate_at_nothing(
+    base: ModelFolder, monkeypatch: pytest.MonkeyPatch, tune: Tune
+) -> None:
+    options = HeadOptions(
+        kind="sequence", tune=tune, epochs=1000, minutes=0.1, batch_size=1, device="cpu"
+    )
+    samples = [Sample((1, 2, 3), 2, torch.tensor([at % 2])) for at in range(5)]
+    trainer = HeadTrainer(load_base(base, ("p", "q"), options), samples, options, Silence())
+    clock = iter(range(1000))  # a step takes a second
+    monkeypatch.setattr("bigcode_cli.training.head.time.monotonic", lambda: next(clock))
+    factors: list[float] = []
+    step = trainer._optimizer.step
+
+    def noted() -> None:
+        group = trainer._optimizer.param_groups[0]
+        factors.append(group["lr"] / group["peak"])
+        step()
+
+    monkeypatch.setattr(trainer._optimizer, "step", noted)
+    assert math.isfinite(trainer.run())
+    assert factors == pytest.approx([(1 - at / 6) / 0.9 for at in range(1, 6)])
+
+
 def test_what_little_memory_holds_bounds_a_pass(
     base: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
