@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bigcode_cli.text.tokenizer import Tokenizer
+from bigcode_cli.training.devices import moved
 
 WIDTH = 512
 """Tokens of a window at most."""
@@ -47,7 +48,7 @@ class Circles:
 
     def part(self, rows: slice, device: torch.device) -> "Circles":
         """Some of the windows."""
-        parts = (part[rows].to(device) for part in (self.ids, self.first, self.period))
+        parts = (moved(part[rows], device) for part in (self.ids, self.first, self.period))
         return Circles(*parts)
 
 

@@ -27,11 +27,12 @@ from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
 from bigcode_cli.training.checkpoints import CHECKPOINT
 from bigcode_cli.training.circles import token_kinds
 from bigcode_cli.training.corpus import Corpus, CorpusOptions, build_corpus
+from bigcode_cli.training.devices import local_device
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
 from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
-from bigcode_cli.training.processes import Processes, joined, local_device
+from bigcode_cli.training.processes import Processes, joined
 from bigcode_cli.training.recipe import Recipe
-from bigcode_cli.training.validation import encode_held_out, load_held_out
+from bigcode_cli.training.validation import encode_held_out, held_out_files, load_held_out
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 BYTES_A_PARAMETER = 16
@@ -91,6 +92,8 @@ def train_lm(
             f"{request.out} holds a run that would be lost",
             "go on with --resume, or name another --out",
         )
+    if request.validate is not None:
+        held_out_files(request.validate)  # what is not there is told before hours of work
     device = local_device(request.device)
     if device.type == "cuda":
         # cuDNN's attention is not made for keys that all heads share by a stride of 0.
@@ -151,7 +154,7 @@ def _train(
         eos_id=vocabulary.eos_id,
         pad_id=vocabulary.pad_id,
         fingerprint=_fingerprint(request),
-        kinds=token_kinds(Tokenizer.load(out)),
+        kinds=token_kinds(tokenizer),
         processes=processes,
         should_stop=should_stop,
     )

@@ -1,4 +1,4 @@
-"""The training loop: gradients, schedule, log, checkpoints that resume exactly.
+"""The training loop: steps, schedule, log, checkpoints that resume exactly.
 
 bfloat16 autocast over float32 weights on a GPU, float32 on a CPU. Nothing in a step waits for the
 GPU; every few steps the loss is read, which is also what paces the clock. Of several processes each
@@ -10,29 +10,23 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from bigcode_cli.errors import BigcodeError, UsageError
+from bigcode_cli.errors import BigcodeError
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-from bigcode_cli.training.borders import sample_borders
 from bigcode_cli.training.checkpoints import LOG, cut_log, read_checkpoint, write_checkpoint
-from bigcode_cli.training.circles import circle_loss, make_circles
 from bigcode_cli.training.feed import FeedOptions, Place, batches
+from bigcode_cli.training.gradients import Gradients
 from bigcode_cli.training.processes import Processes
 from bigcode_cli.training.recipe import TrainingSettings
 from bigcode_cli.training.schedule import make_optimizers, planned_factor
 from bigcode_cli.training.validation import HeldOut, bits_per_byte
 
-IGNORED = -100
 Ending = Literal["finished", "paused", "interrupted"]
 Observer = Callable[[dict[str, Any]], None]
 """Called with each line of the log."""
@@ -86,21 +80,6 @@ class LoopOptions:
     clock: Callable[[], float] = time.monotonic
 
 
-def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor, eos_id: int | None) -> Tensor:
-    """Nats of all targets that are not −100.
-
-    Args:
-        inputs: ``(windows, n_positions)``, as ``targets``.
-        eos_id: parts samples from each other; ``None`` lets them see what stands before them.
-    """
-    mask, positions = (None, None) if eos_id is None else sample_borders(inputs, eos_id)
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda):
-        logits = model(inputs, attention_mask=mask, position_ids=positions, use_cache=False).logits
-    return functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-
-
 class Trainer:
     """One model on its way through one recipe."""
 
@@ -120,18 +99,19 @@ class Trainer:
         self.device = model.transformer.wte.weight.device
         self.optimizers = make_optimizers(model, settings)
         self.progress = Progress()
-        self.loss = torch.compile(summed_loss, dynamic=False) if options.compiled else summed_loss
-        self.circle_loss = (
-            torch.compile(circle_loss, dynamic=False) if options.compiled else circle_loss
-        )
         self.processes = options.processes
-        self.called = self.processes.share(model)
         self.batch = max(1, settings.tokens_per_step // feed.n_positions)
-        if self.batch % self.processes.world:
-            raise UsageError(
-                f"{self.processes.world} processes cannot share {self.batch} windows a step",
-                "choose tokens_per_step so that they can",
-            )
+        self.gradients = Gradients(
+            model,
+            settings,
+            options.processes,
+            windows=self.batch,
+            eos_id=options.eos_id,
+            pad_id=options.pad_id,
+            kinds=options.kinds,
+            seed=feed.seed,
+            compiled=options.compiled,
+        )
         self.recent = torch.zeros((), device=self.device)
         self.norm = torch.zeros((), device=self.device)
         self.logged = 0.0, 0
@@ -147,6 +127,8 @@ class Trainer:
             BigcodeError: the loss is no longer a number.
         """
         settings, progress = self.settings, self.progress
+        if self.position() >= 1:
+            return "finished"  # and resumed nevertheless
         stream = batches(self.feed, progress.place, batch=self.batch, workers=self.options.workers)
         self.model.train()
         ending: Ending | None = None
@@ -208,19 +190,7 @@ class Trainer:
         factor = planned_factor(self.position(), settings)
         flat, progress.place = next(stream)
         windows = torch.frombuffer(flat, dtype=torch.uint16).long().view(self.batch, -1)
-        if settings.circles:
-            self._learn_from_circles(windows)
-        inputs, targets, count = self._to_device(windows)
-        size = settings.windows_per_pass
-        passes = list(zip(torch.split(inputs, size), torch.split(targets, size), strict=True))
-        total = torch.zeros((), device=self.device)
-        for number, (some, wanted) in enumerate(passes, 1):
-            with self._adding_up(is_last=number == len(passes)):
-                eos_id = self.options.eos_id if settings.borders else None
-                loss = self.loss(self.called, some, wanted, eos_id) / count
-                # Gradients come out as the mean of all processes' ones, and their sum is wanted.
-                torch.autograd.backward(loss * self.processes.world)
-            total += loss.detach()
+        total = self.gradients.add(windows, progress.step)
         self.norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -230,40 +200,7 @@ class Trainer:
         self.recent += total
         progress.recent_steps += 1
         progress.step += 1
-        progress.tokens += self.batch * inputs.shape[1]
-
-    def _learn_from_circles(self, windows: Tensor) -> None:
-        """Add the gradients of some windows that end in copies of one stretch."""
-        settings, world = self.settings, self.processes.world
-        random = Random(f"circles/{self.feed.seed}/{self.progress.step}")
-        circles = make_circles(windows, self.options.kinds, settings.circles * world, random)
-        if circles is None:
-            return
-        first = self.processes.rank * settings.circles
-        mine = circles.part(slice(first, first + settings.circles), self.device)
-        with self._adding_up(is_last=False):
-            loss = self.circle_loss(self.called, mine) / circles.count
-            torch.autograd.backward(loss * settings.circle_weight * world)
-
-    def _adding_up(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Keep gradients to oneself until the last pass of a step."""
-        if is_last or not isinstance(self.called, DistributedDataParallel):
-            return nullcontext()
-        kept: AbstractContextManager[None] = self.called.no_sync()
-        return kept
-
-    def _to_device(self, windows: Tensor) -> tuple[Tensor, Tensor, int]:
-        """The process's inputs and targets ``(windows, n_positions)``; how many count in all."""
-        targets = windows[:, 1:].clone()
-        targets[targets == self.options.pad_id] = IGNORED
-        count = int((targets != IGNORED).sum())
-        share = self.batch // self.processes.world
-        mine = slice(self.processes.rank * share, (self.processes.rank + 1) * share)
-        inputs, targets = windows[mine, :-1].contiguous(), targets[mine]
-        if self.device.type != "cuda":
-            return inputs.to(self.device), targets.to(self.device), count
-        moved = [part.pin_memory().to(self.device, non_blocking=True) for part in (inputs, targets)]
-        return moved[0], moved[1], count
+        progress.tokens += self.batch * self.feed.n_positions
 
     def _log(self) -> None:
         """Read the mean loss since the last line, and write one."""

@@ -18,7 +18,7 @@ class GroupedMuon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Update all matrices that have a gradient."""
         if closure is not None:
             raise ValueError("a closure is not taken")
@@ -29,7 +29,6 @@ class GroupedMuon(torch.optim.Muon):
                     alike[weight.shape].append(weight)
             for weights in alike.values():
                 self._update(weights, group)
-        return None
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices of one shape."""

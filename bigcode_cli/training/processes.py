@@ -15,8 +15,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bigcode_cli.errors import UsageError
-
 _Value = TypeVar("_Value")
 
 
@@ -60,25 +58,6 @@ class Processes:
     def share(self, model: nn.Module) -> nn.Module:
         """The model as it is to be called: gradients become the mean of all processes' ones."""
         return model if self.world == 1 else DistributedDataParallel(model, broadcast_buffers=False)
-
-
-def local_device(name: str) -> torch.device:
-    """Where this process trains: each of several has a GPU of its own.
-
-    Raises:
-        UsageError: ``torchrun`` started more processes here than there are GPUs.
-    """
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    device = torch.device(name)
-    if device.type != "cuda":
-        return device
-    if device.index is None:
-        here, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if here >= count:
-            raise UsageError(f"{here + 1} processes, and {count} GPUs", "lower --nproc-per-node")
-        device = torch.device("cuda", here)
-    torch.cuda.set_device(device)
-    return device
 
 
 @contextmanager

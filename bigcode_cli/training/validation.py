@@ -36,8 +36,26 @@ class HeldOut:
     bytes: int
 
 
+def held_out_files(folder: Path) -> dict[str, list[Path]]:
+    """The ``*.py`` files that are not empty, for each folder in ``folder``.
+
+    Raises:
+        InputError: there are none.
+    """
+    groups = {}
+    for inner in sorted(folder.iterdir()) if folder.is_dir() else []:
+        paths = [path for path in sorted(inner.rglob("*.py")) if path.stat().st_size > 0]
+        if paths:
+            groups[inner.name] = paths
+    if not groups:
+        raise InputError(
+            f"no held-out files in {folder}", "it should hold a folder of *.py for each package"
+        )
+    return groups
+
+
 def load_held_out(folder: Path, tokenizer: Tokenizer, longest: int) -> list[HeldOut]:
-    """One group for each folder in ``folder``: up to 40 of its ``*.py`` files, evenly spread.
+    """One group for each folder in ``folder``: up to 40 of its files, evenly spread.
 
     Args:
         longest: tokens of a file that are scored, at most 1,024.
@@ -45,17 +63,11 @@ def load_held_out(folder: Path, tokenizer: Tokenizer, longest: int) -> list[Held
     Raises:
         InputError: there is nothing to score.
     """
-    folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    texts = {}
-    for inner in folders:
-        paths = [path for path in sorted(inner.rglob("*.py")) if path.stat().st_size > 0]
-        texts[inner.name] = [path.read_text("utf-8", "replace") for path in _spread(paths)]
-    groups = encode_held_out(texts, tokenizer, longest)
-    if not groups:
-        raise InputError(
-            f"no held-out files in {folder}", "it should hold a folder of *.py for each package"
-        )
-    return groups
+    texts = {
+        name: [path.read_text("utf-8", "replace") for path in _spread(paths)]
+        for name, paths in held_out_files(folder).items()
+    }
+    return encode_held_out(texts, tokenizer, longest)
 
 
 def encode_held_out(

@@ -89,7 +89,8 @@ def test_learning_from_circles_makes_copies_ever_less_likely() -> None:
     def mean_chances() -> list[float]:
         chances = model(ids[:, :-1], use_cache=False).logits.softmax(-1)
         own = chances[0].gather(1, ids[0, 1:, None]).flatten()
-        return own[1:].view(-1, 4).log().mean(1).exp().tolist()
+        means: list[float] = own[1:].view(-1, 4).log().mean(1).exp().tolist()
+        return means
 
     torch.nn.init.normal_(model.transformer.wpe.weight, std=0.01)
     for _ in range(60):  # first the model learns to repeat, as real ones have

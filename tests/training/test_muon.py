@@ -13,7 +13,7 @@ def test_grouped_updates_are_the_librarys() -> None:
     slow = [torch.nn.Parameter(weight.clone()) for weight in start]
     fast = [torch.nn.Parameter(weight.clone()) for weight in start]
     options = {"lr": 2e-2, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
-    library = torch.optim.Muon(slow, **options)  # type: ignore[arg-type]
+    library: torch.optim.Optimizer = torch.optim.Muon(slow, **options)  # type: ignore[arg-type]
     grouped = GroupedMuon(fast, **options)  # type: ignore[arg-type]
     for step in range(5):
         for number, (one, other) in enumerate(zip(slow, fast, strict=True)):
