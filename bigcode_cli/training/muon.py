@@ -4,7 +4,6 @@ A small model has dozens of small matrices, and one by one they cost a GPU a qua
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,10 +17,8 @@ class GroupedMuon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """Update all matrices that have a gradient."""
-        if closure is not None:
-            raise ValueError("a closure is not taken")
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all matrices that have a gradient; a closure is not taken."""
         for group in self.param_groups:
             alike: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:

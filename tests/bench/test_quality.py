@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from bigcode_cli.bench.infill_tasks import InfillTask
 from bigcode_cli.bench.card import PROMPT_LINES, RUN_ON_PROMPTS, prompts_from
+from bigcode_cli.bench.infill_tasks import InfillTask
 from bigcode_cli.bench.quality import bits_per_byte, complete, infill, parses, repeats_a_line
 from bigcode_cli.engine.session import Session
 from bigcode_cli.records import InfillOrder
@@ -119,5 +119,8 @@ def test_texts_to_go_on_from_end_in_a_whole_line_of_a_held_out_file() -> None:
     prompts = prompts_from(files)
     assert len(prompts) == RUN_ON_PROMPTS
     assert {prompt[0] for prompt in prompts} == set("abc")
-    assert all(prompt.count("\n") == PROMPT_LINES - 1 or prompt[-1] != "\n" for prompt in prompts)
+    for prompt in prompts:
+        lines = prompt.split("\n")
+        assert len(set(lines)) == 1, "of one file"
+        assert 10 < len(lines) <= PROMPT_LINES
     assert len({prompt.split("\n")[0] for prompt in prompts}) == 90
