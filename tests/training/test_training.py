@@ -59,10 +59,11 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def test_resumed_training_equals_uninterrupted_bit_for_bit(
     recipe_file: Path, data: Path, tmp_path: Path
 ) -> None:
-    whole = make_request(recipe_file, data, tmp_path / "whole")
+    plan = {"circles": 2, "restarts": (0.5,)}
+    whole = make_request(recipe_file, data, tmp_path / "whole", **plan)
     ending, expected = run(whole)
     assert ending == "finished"
-    parts = make_request(recipe_file, data, tmp_path / "parts")
+    parts = make_request(recipe_file, data, tmp_path / "parts", **plan)
     pausing = replace(parts, pause_after=0.0)
     endings = [run(pausing)[0]]
     while endings[-1] == "paused":
@@ -143,6 +144,14 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_one(
     assert lines[-1]["step"] == 6
 
 
+def test_a_finished_training_that_is_resumed_takes_no_step(
+    recipe_file: Path, data: Path, tmp_path: Path
+) -> None:
+    request = make_request(recipe_file, data, tmp_path / "out", steps=2)
+    _, lines = run(request)
+    assert run(replace(request, resume=True)) == ("finished", lines)
+
+
 def test_an_interrupt_saves_and_a_clocked_plan_ends(
     recipe_file: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +179,15 @@ def test_divergence_is_told(recipe_file: Path, data: Path, tmp_path: Path) -> No
     request = make_request(recipe_file, data, tmp_path / "out", learning_rate=1e30)
     with pytest.raises(BigcodeError, match="diverged"):
         run(request)
+
+
+def test_missing_held_out_files_are_told_before_anything_is_made(
+    recipe_file: Path, data: Path, tmp_path: Path
+) -> None:
+    request = make_request(recipe_file, data, tmp_path / "out")
+    with pytest.raises(InputError, match="no held-out files"):
+        run(replace(request, validate=tmp_path))
+    assert not request.out.exists()
 
 
 def test_a_run_without_data_is_refused(recipe_file: Path, data: Path, tmp_path: Path) -> None:
