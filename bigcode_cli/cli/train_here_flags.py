@@ -48,7 +48,7 @@ class HereFlags:
             help="Lines of the held-out files to fill in before and after.",
             rich_help_panel=FILES,
         ),
-    ] = 40
+    ] = 20
     minutes: Annotated[
         float,
         typer.Option(
