@@ -22,9 +22,9 @@ from bigcode_cli.cli.train_head_flags import (
 from bigcode_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from bigcode_cli.training.head_data import Example
-    from bigcode_cli.training.head_run import HeadReport, HeadRequest
-    from bigcode_cli.training.head_samples import HeadOptions
+    from bigcode_cli.training.heads.examples import Example
+    from bigcode_cli.training.heads.run import HeadReport, HeadRequest
+    from bigcode_cli.training.heads.samples import HeadOptions
 
 NOTHING = "-"
 
@@ -91,8 +91,8 @@ def head(
     with TerminalReporter(speech.quiet) as report, open_answer(None, texts.encoding) as answer:
         report.progress("loading", 0, None, "")  # the imports below are what takes long
         from bigcode_cli.hub.resolve import resolve
-        from bigcode_cli.training.head_run import HeadRequest, train_head
-        from bigcode_cli.training.head_samples import HeadOptions
+        from bigcode_cli.training.heads.run import HeadRequest, train_head
+        from bigcode_cli.training.heads.samples import HeadOptions
 
         options = HeadOptions(
             kind=task,
@@ -144,7 +144,7 @@ def _read(
     Raises:
         InputError: a line is no labelled text, or there are too few.
     """
-    from bigcode_cli.training.head_data import split
+    from bigcode_cli.training.heads.examples import split
 
     examples, bad = _read_examples(data, flags.encoding, options)
     held_out: list[Example] = []
@@ -172,7 +172,7 @@ def _read_examples(
     file: Path, encoding: str, options: "HeadOptions"
 ) -> tuple[list["Example"], int]:
     """The labelled texts of a file, and how many lines were told to be none."""
-    from bigcode_cli.training.head_data import read_example
+    from bigcode_cli.training.heads.examples import read_example
 
     examples: list[Example] = []
     bad = 0

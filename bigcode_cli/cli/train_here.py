@@ -106,8 +106,8 @@ def _plan(
     from bigcode_cli.bench.infill_repo import draw_tasks
     from bigcode_cli.hub.keep import check_name
     from bigcode_cli.hub.resolve import resolve
+    from bigcode_cli.training.data.near_duplicates import check_installed
     from bigcode_cli.training.here import check_base, default_name, split_folder
-    from bigcode_cli.training.near_duplicates import check_installed
 
     check_installed()
     name = flags.name if flags.name is not None else default_name(folder)

@@ -14,7 +14,7 @@ from bigcode_cli.cli.train_lm_flags import DataFlags, PlanFlags
 from bigcode_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from bigcode_cli.training.corpus import CorpusOptions
+    from bigcode_cli.training.data.corpus import CorpusOptions
     from bigcode_cli.training.lm import TrainRequest
     from bigcode_cli.training.loop import Ending
 
@@ -106,9 +106,9 @@ def _request(
 
 
 def _corpus_options(data: DataFlags, seed: int) -> "CorpusOptions":
-    from bigcode_cli.training.corpus import CorpusOptions
-    from bigcode_cli.training.hold_out import HoldOut
-    from bigcode_cli.training.packages import GLOBS
+    from bigcode_cli.training.data.corpus import CorpusOptions
+    from bigcode_cli.training.data.hold_out import HoldOut
+    from bigcode_cli.training.data.packages import GLOBS
 
     if data.split is not None and data.hold_out is None:
         raise UsageError("--split says what --hold-out keeps together", "add --hold-out 0.05")

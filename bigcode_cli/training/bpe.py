@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bigcode_cli.errors import UsageError
-from bigcode_cli.training.corpus import Corpus, read_offsets
+from bigcode_cli.training.data.corpus import Corpus, read_offsets
 from bigcode_cli.training.workers import ordered_map
 
 if TYPE_CHECKING:

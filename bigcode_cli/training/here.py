@@ -18,7 +18,7 @@ from bigcode_cli.model.shards import Storage
 from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
 from bigcode_cli.text.secrets import secret_reason
 from bigcode_cli.training.adapt import AdaptSettings
-from bigcode_cli.training.near_duplicates import near_duplicate_groups, sketch
+from bigcode_cli.training.data.near_duplicates import near_duplicate_groups, sketch
 
 FEWEST_FILES = 5
 HELD_OUT = 0.1

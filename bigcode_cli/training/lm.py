@@ -26,7 +26,7 @@ from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
 from bigcode_cli.training.checkpoints import CHECKPOINT
 from bigcode_cli.training.circles import token_kinds
-from bigcode_cli.training.corpus import Corpus, CorpusOptions, build_corpus
+from bigcode_cli.training.data.corpus import Corpus, CorpusOptions, build_corpus
 from bigcode_cli.training.devices import local_device
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
 from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer

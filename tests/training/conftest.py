@@ -8,7 +8,7 @@ import torch
 
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_corpus, train_tokenizer
-from bigcode_cli.training.corpus import Corpus, build_corpus
+from bigcode_cli.training.data.corpus import Corpus, build_corpus
 from bigcode_cli.training.feed import load_vocabulary
 from bigcode_cli.training.objective import Vocabulary
 

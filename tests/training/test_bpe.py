@@ -12,7 +12,7 @@ from bigcode_cli.training.bpe import (
     cut_corpus,
     train_tokenizer,
 )
-from bigcode_cli.training.corpus import Corpus
+from bigcode_cli.training.data.corpus import Corpus
 from tests.training.conftest import BUDGET
 
 

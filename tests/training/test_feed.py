@@ -3,7 +3,7 @@ from itertools import islice
 import pytest
 
 from bigcode_cli.training.bpe import Pieces
-from bigcode_cli.training.corpus import Corpus
+from bigcode_cli.training.data.corpus import Corpus
 from bigcode_cli.training.feed import FeedOptions, Place, batches, plan_epoch
 from bigcode_cli.training.objective import Objective
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bigcode_cli.errors import UsageError
 from bigcode_cli.text.fim import psm, spm
 from bigcode_cli.text.tokenizer import Tokenizer
-from bigcode_cli.training.corpus import Corpus
+from bigcode_cli.training.data.corpus import Corpus
 from bigcode_cli.training.objective import (
     Objective,
     Vocabulary,

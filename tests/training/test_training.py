@@ -17,7 +17,7 @@ from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.records import ModelFolder, Silence
 from bigcode_cli.text.tokenizer import Tokenizer
-from bigcode_cli.training.corpus import Corpus
+from bigcode_cli.training.data.corpus import Corpus
 from bigcode_cli.training.lm import TrainRequest, train_lm
 from bigcode_cli.training.recipe import Recipe
 

@@ -1,0 +1,1 @@
+"""What is learned from: folders of source to a corpus of documents."""

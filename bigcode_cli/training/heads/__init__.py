@@ -1,0 +1,1 @@
+"""Heads that classify: training them, and the data of those that come with the package."""
