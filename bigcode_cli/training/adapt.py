@@ -22,9 +22,9 @@ from bigcode_cli.model.attention import Visible, sdpa
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.layers import Pass
 from bigcode_cli.text.tokenizer import Tokenizer
-from bigcode_cli.training.adapt_feed import IGNORED, epoch_windows
+from bigcode_cli.training.adapt_feed import epoch_windows
 from bigcode_cli.training.low_rank import add_low_rank
-from bigcode_cli.training.objective import Objective, Vocabulary
+from bigcode_cli.training.objective import IGNORED, Objective, Vocabulary
 from bigcode_cli.training.recipe import TrainingSettings
 from bigcode_cli.training.schedule import make_optimizers, rate_factor
 

@@ -10,13 +10,7 @@ from torch import Tensor
 
 from bigcode_cli.text.tokenizer import Tokenizer
 from bigcode_cli.training.bpe import cut_at_lines
-from bigcode_cli.training.objective import Objective, Vocabulary, windows
-
-IGNORED = -100
-"""A target that does not count."""
-
-ROOM = 40
-"""Tokens that a piece leaves free for the control tokens and joints of a split."""
+from bigcode_cli.training.objective import IGNORED, ROOM, Objective, Vocabulary, windows
 
 
 def epoch_windows(

@@ -12,10 +12,9 @@ from bigcode_cli.errors import UsageError
 from bigcode_cli.training.borders import sample_borders
 from bigcode_cli.training.circles import circle_loss, make_circles
 from bigcode_cli.training.devices import moved
+from bigcode_cli.training.objective import IGNORED
 from bigcode_cli.training.processes import Processes
 from bigcode_cli.training.recipe import TrainingSettings
-
-IGNORED = -100
 
 
 def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor, eos_id: int | None) -> Tensor:

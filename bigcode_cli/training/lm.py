@@ -30,6 +30,7 @@ from bigcode_cli.training.data.corpus import Corpus, CorpusOptions, build_corpus
 from bigcode_cli.training.devices import local_device
 from bigcode_cli.training.feed import FeedOptions, load_vocabulary
 from bigcode_cli.training.loop import Ending, LoopOptions, Observer, Trainer
+from bigcode_cli.training.objective import ROOM
 from bigcode_cli.training.processes import Processes, joined
 from bigcode_cli.training.recipe import Recipe
 from bigcode_cli.training.validation import encode_held_out, held_out_files, load_held_out
@@ -37,8 +38,6 @@ from bigcode_cli.training.validation import encode_held_out, held_out_files, loa
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 BYTES_A_PARAMETER = 16
 """Of a float32 weight, its gradient and the two moments of AdamW; Muon has one."""
-ROOM = 40
-"""Tokens that a piece leaves free for the control tokens and joints of a split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

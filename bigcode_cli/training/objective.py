@@ -64,6 +64,12 @@ class Vocabulary:
     pad_id: int
 
 
+IGNORED = -100
+"""A target that does not count."""
+
+ROOM = 40
+"""Tokens that a piece leaves free for the control tokens and joints of a split."""
+
 Split = tuple[str, str, str]
 """(prefix, middle, suffix); joined they are the text."""
 

@@ -13,11 +13,11 @@ from torch.nn import functional
 from bigcode_cli.errors import InputError
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.text.tokenizer import Tokenizer
+from bigcode_cli.training.objective import IGNORED
 
 TOKENS = 1024
 FILES = 40
 _BATCH = 16
-_IGNORED = -100
 
 _Item = TypeVar("_Item")
 
@@ -118,7 +118,7 @@ def _nll(model: GPTBigCodeForCausalLM, rows: Sequence[Sequence[int]], eos_id: in
     device = model.device
     longest = max(map(len, rows))
     inputs = torch.full((len(rows), longest), eos_id)
-    targets = torch.full((len(rows), longest), _IGNORED)
+    targets = torch.full((len(rows), longest), IGNORED)
     for index, row in enumerate(rows):
         targets[index, : len(row)] = torch.tensor(row)
         inputs[index, 1 : len(row)] = torch.tensor(row[:-1], dtype=torch.long)
@@ -127,6 +127,6 @@ def _nll(model: GPTBigCodeForCausalLM, rows: Sequence[Sequence[int]], eos_id: in
     return functional.cross_entropy(
         logits.flatten(0, 1).float(),
         targets.to(device).flatten(),
-        ignore_index=_IGNORED,
+        ignore_index=IGNORED,
         reduction="sum",
     )

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigcode_cli.training.adapt_feed import IGNORED, cut, epoch_windows
-from bigcode_cli.training.objective import Objective
+from bigcode_cli.training.adapt_feed import cut, epoch_windows
+from bigcode_cli.training.objective import IGNORED, Objective
 from tests.tokenizers import tiny_tokenizer
 from tests.training.adapting import WINDOW, code, vocabulary
 

@@ -18,6 +18,7 @@ from bigcode_cli.backends.torch_classifier import Model
 from bigcode_cli.engine.windows import batches
 from bigcode_cli.errors import BigcodeError, ModelTooLargeError
 from bigcode_cli.records import Reporter
+from bigcode_cli.training.devices import moved
 from bigcode_cli.training.heads.losses import label_weights, loss_mass, summed_loss
 from bigcode_cli.training.heads.samples import HeadOptions, Sample, Tune
 from bigcode_cli.training.heads.trunk import head_of
@@ -148,7 +149,7 @@ class HeadTrainer:
         total = torch.zeros((), device=self._device)
         for some in self._passes(batch):
             states = self._states_of(some)
-            wanted = self._moved(torch.cat([self._samples[at].targets for at in some]))
+            wanted = moved(torch.cat([self._samples[at].targets for at in some]), self._device)
             if self._options.kind == "token":
                 states = self._model.get_submodule("dropout")(states)
             loss = summed_loss(self._head(states), wanted, self._weights)
@@ -176,7 +177,7 @@ class HeadTrainer:
     def _states_of(self, some: Sequence[int]) -> Tensor:
         """The states that some samples are about: float32 ``(states, n_embd)``."""
         if self._states is not None:
-            return self._states.index_select(0, self._moved(self._places(some)))
+            return self._states.index_select(0, moved(self._places(some), self._device))
         with torch.set_grad_enabled(not self._options.is_frozen):
             return self._run([self._samples[at] for at in some])
 
@@ -199,23 +200,17 @@ class HeadTrainer:
             ids[row, : len(tokens)] = torch.tensor(tokens)
             start = row * longest + before * len(sample.ids)
             places.append(torch.arange(start + sample.first, start + len(sample.ids)))
-        ids = self._moved(ids)
+        ids = moved(ids, self._device)
         half = torch.autocast(self._device.type, torch.bfloat16, enabled=ids.is_cuda)
         with half, self._plans.using((len(samples), longest)):
             hidden: Tensor = self._model.transformer(ids, use_cache=False).last_hidden_state
-        return hidden.flatten(0, 1).index_select(0, self._moved(torch.cat(places))).float()
+        return hidden.flatten(0, 1).index_select(0, moved(torch.cat(places), self._device)).float()
 
     def _padded(self, longest: int) -> int:
         """How long the rows of a pass are: of few lengths on a GPU, where a new one costs."""
         if self._device.type != "cuda":
             return longest
         return min(math.ceil(longest / GPU_STEP) * GPU_STEP, self._model.config.n_positions)
-
-    def _moved(self, numbers: Tensor) -> Tensor:
-        """The same on the device, without waiting for what a GPU is still doing."""
-        if self._device.type == "cuda":
-            return numbers.pin_memory().to(self._device, non_blocking=True)
-        return numbers.to(self._device)
 
     def _keep_states(self) -> None:
         """Compute the states of all samples, if half of the free memory holds them."""
@@ -228,7 +223,7 @@ class HeadTrainer:
         with torch.no_grad():
             for some in self._passes(range(len(self._samples))):
                 found = self._run([self._samples[at] for at in some])
-                states.index_copy_(0, self._moved(self._places(some)), found)
+                states.index_copy_(0, moved(self._places(some), self._device), found)
                 done += len(some)
                 self._report.progress("reading texts", done, len(self._samples), "windows")
         self._states = states
