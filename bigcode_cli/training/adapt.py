@@ -79,7 +79,7 @@ class AdaptSettings:
 
 
 SETTINGS = AdaptSettings(
-    layers=4, rank=16, learning_rate=2e-3, epochs=4, fim_rate=0.25, cached=True
+    layers=4, rank=16, learning_rate=4e-3, epochs=3, window=1024, fim_rate=0.25, cached=True
 )
 """What served best of what two cores do in some minutes, on packages that ``mini`` has not seen.
 
