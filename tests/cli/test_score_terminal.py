@@ -176,7 +176,7 @@ def test_rows_and_the_bar_leave_each_other_alone(score: Score, model_folder: Pat
 
 def bar_is_below(screen: Screen) -> bool:
     """Whether the last line is the bar and the others are rows."""
-    *above, last = [line for line in screen.lines if line]
+    *above, last = [line for line in screen.lines if line] or [""]
     return "scoring ━" in last and not any("━" in line for line in above)
 
 
