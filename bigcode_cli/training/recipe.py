@@ -157,8 +157,10 @@ def _read(path: Path) -> dict[str, Any]:
     """The sections of a recipe, each a table."""
     try:
         sections = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the recipe {path}: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"the recipe {path} is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}") from None
     unknown = sections.keys() - {"model", "tokenizer", "objective", "training", "export"}

@@ -29,6 +29,7 @@ from bigcode_cli.training.data.checkouts import (
     is_foreign,
     is_generated,
 )
+from bigcode_cli.training.heads.jsonl import write_jsonl
 
 SPLITS = ("test", "train")
 """Held-out texts are drawn first: what resembles one of them is not learned from."""
@@ -245,14 +246,11 @@ def _shares(projects: Iterable[Project], folder: Path) -> Counter[str]:
 
 def write(drawn: Mapping[str, Sequence[Piece]], out: Path) -> dict[str, str]:
     """Write each split as JSONL; the SHA-256 of each file by its name."""
-    out.mkdir(parents=True, exist_ok=True)
-    digests = {}
-    for split, found in drawn.items():
-        path = out / f"language-{split}.jsonl"
-        data = "".join(json.dumps(asdict(piece), ensure_ascii=False) + "\n" for piece in found)
-        path.write_text(data, "utf-8")
-        digests[path.name] = hashlib.sha256(data.encode()).hexdigest()
-    return digests
+    paths = {split: out / f"language-{split}.jsonl" for split in drawn}
+    return {
+        paths[split].name: write_jsonl(map(asdict, found), paths[split])
+        for split, found in drawn.items()
+    }
 
 
 def main(

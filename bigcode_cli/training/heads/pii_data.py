@@ -18,7 +18,6 @@ What counts:
   whose work or duty something is. No groups, firms, stand-ins, and no names of methods.
 """
 
-import hashlib
 import json
 import random
 import re
@@ -40,6 +39,7 @@ from bigcode_cli.training.data.checkouts import (
     is_foreign,
     is_generated,
 )
+from bigcode_cli.training.heads.jsonl import write_jsonl
 from bigcode_cli.training.heads.pii.places import MIN_CHARACTERS, Place, Stretch, stretches
 from bigcode_cli.training.heads.pii.templates import SLOT_LABELS, templates
 from bigcode_cli.training.heads.pii.values import Values
@@ -223,14 +223,8 @@ def _in_turn(queues: Sequence[Iterator[Stretch]], target: int) -> Iterator[Stret
 
 def write(drawn: Mapping[str, Sequence[Text]], out: Path) -> dict[str, str]:
     """Write each split as JSONL; the SHA-256 of each file by its name."""
-    out.mkdir(parents=True, exist_ok=True)
-    digests = {}
-    for split, found in drawn.items():
-        path = out / f"pii-{split}.jsonl"
-        data = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in found)
-        path.write_text(data, "utf-8")
-        digests[path.name] = hashlib.sha256(data.encode()).hexdigest()
-    return digests
+    paths = {split: out / f"pii-{split}.jsonl" for split in drawn}
+    return {paths[split].name: write_jsonl(found, paths[split]) for split, found in drawn.items()}
 
 
 def main(

@@ -6,7 +6,6 @@ text: it names projects at commits, paths, and offsets in characters, those of a
 ``pii_data``.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import typer
 from bigcode_cli.errors import BigcodeError, InputError
 from bigcode_cli.training.data import filters
 from bigcode_cli.training.data.checkouts import Checkout
+from bigcode_cli.training.heads.jsonl import write_jsonl
 
 
 def build(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, object]]:
@@ -53,9 +53,7 @@ def main(
         records = build(json.loads(manifest.read_text("utf-8")), checkouts)
     except BigcodeError as error:
         raise SystemExit(f"error: {error}") from None
-    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    out.write_text(data, "utf-8")
-    typer.echo(hashlib.sha256(data.encode()).hexdigest())
+    typer.echo(write_jsonl(records, out))
 
 
 if __name__ == "__main__":
