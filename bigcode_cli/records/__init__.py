@@ -5,6 +5,7 @@ library only, so that every room can import them at start-up.
 """
 
 from bigcode_cli.records.classifying import (
+    ChangeCosts,
     Classified,
     ClassifyOptions,
     ClassifyRequest,
@@ -57,6 +58,7 @@ __all__ = [
     "Attention",
     "BackendName",
     "Candidate",
+    "ChangeCosts",
     "Chunk",
     "Classified",
     "ClassifyOptions",
