@@ -87,8 +87,8 @@ def best_path(
     rows = _rows(scores, len(follow))
     totals: Sequence[float] = next(rows, ())  # of the best paths to each label
     for kind, row in zip(kinds, rows, strict=True):
-        # What all paths have in common is taken off, so that sums stay exact in long texts. Going on
-        # pays from labels alone that are worth more than the best with a change.
+        # What all paths have in common is taken off, so that sums stay exact in long texts. Only
+        # from labels worth more than the best and a change does it pay to go on.
         best, price = max(totals), prices[kind]
         source, changed = totals.index(best), best - price
         reached = [score - price for score in row]
