@@ -50,7 +50,7 @@ class DataFlags:
         bool,
         typer.Option(
             "--any-licence",
-            help="Your own code: also take what has no known permissive licence, whatever its name.",
+            help="Your own code: also take what has no permissive licence, whatever its name.",
             rich_help_panel=DATA,
         ),
     ] = False

@@ -23,8 +23,8 @@ FINE_TUNING: dict[str, Any] = {
     },
     "export": {"storage": ["bfloat16"]},
 }
-"""The recipe where none is given: from weights that are good already, in steps of which a laptop does
-one or two a minute, since Ctrl-C waits for the one that is under way."""
+"""The recipe where none is given: from weights that are good already, in steps of which a laptop
+does one or two a minute, since Ctrl-C waits for the one that is under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
