@@ -26,6 +26,8 @@ HEAVY_OWNERS = {
     "safetensors": {"model", "backends", "kernels", "hub"},
     "huggingface_hub": {"hub"},
     "prompt_toolkit": {"cli"},
+    "matplotlib": {"bench"},
+    "transformers": {"bench"},
 }
 # The protocol is the seam itself: what stands below it imports its records.
 SEAMS = {("backends", "bigcode_cli.engine.protocol"), ("kernels", "bigcode_cli.engine.protocol")}

@@ -3,9 +3,14 @@
 Importing this package costs nothing: what a backend needs is imported when it is opened.
 """
 
+from typing import TYPE_CHECKING
+
 from bigcode_cli.engine.protocol import Backend, Classifier
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
+
+if TYPE_CHECKING:
+    from bigcode_cli.model.config import GPTBigCodeConfig
 
 
 def open_backend(
@@ -24,6 +29,23 @@ def open_backend(
     from bigcode_cli.backends.torch import TorchBackend
 
     return TorchBackend.open(folder, options, vocab_size=vocab_size, report=report)
+
+
+def open_random(name: str, config: "GPTBigCodeConfig", options: LoadOptions) -> Backend:
+    """A model of a shape with weights drawn at random, whose every id may be sampled.
+
+    Args:
+        name: of the shape, in errors.
+
+    Raises:
+        ModelTooLargeError: the weights would not fit.
+        UsageError: the device, kernel or backend asked for is not here.
+    """
+    _refuse_native(options)
+    from bigcode_cli.backends.loading import draw
+    from bigcode_cli.backends.torch import TorchBackend
+
+    return TorchBackend.of(draw(name, config, options), config.vocab_size)
 
 
 def open_classifier(folder: ModelFolder, options: LoadOptions, *, report: Reporter) -> Classifier:

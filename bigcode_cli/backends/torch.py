@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bigcode_cli.backends.devices import free_bytes
 from bigcode_cli.backends.likelihood import likelihoods
-from bigcode_cli.backends.loading import load
+from bigcode_cli.backends.loading import Loaded, load
 from bigcode_cli.backends.memory import gigabytes, require_memory
 from bigcode_cli.backends.plans import AttentionPlans
 from bigcode_cli.backends.reuse import KeptRow
@@ -57,7 +57,11 @@ class TorchBackend:
             ModelError: the weights are missing, corrupt, of another architecture or too large.
             UsageError: the device or the attention kernel asked for is not here.
         """
-        loaded = load(GPTBigCodeForCausalLM, folder, options, report)
+        return cls.of(load(GPTBigCodeForCausalLM, folder, options, report), vocab_size)
+
+    @classmethod
+    def of(cls, loaded: Loaded[GPTBigCodeForCausalLM], vocab_size: int) -> "TorchBackend":
+        """Stand before a model that is in memory."""
         config = loaded.model.config
         info = BackendInfo(
             name="torch",
