@@ -35,11 +35,13 @@ class Side(Protocol):
         name: how reports call it.
         weight_bytes: what its weights take of the device's memory.
         ids: that the last ``tg`` chose for each sequence, the first from the prompt.
+        nll: that the last ``sc`` found, in nats a token.
     """
 
     name: str
     weight_bytes: int
     ids: list[list[int]]
+    nll: float | None
 
     def can(self, case: Case) -> bool:
         """Whether it does such work at all."""
@@ -72,7 +74,7 @@ class Samples:
         samples_ns: of each round.
         first_token_ns: likewise, from the beginning to the first token.
         tokens: that each sample is for.
-        ids: see ``Side``.
+        ids: see ``Side``; likewise ``nll``.
         error: what the side failed with.
     """
 
@@ -82,6 +84,7 @@ class Samples:
     first_token_ns: list[int] = field(default_factory=list)
     tokens: int = 0
     ids: list[list[int]] = field(default_factory=list)
+    nll: float | None = None
     peak_memory_bytes: int | None = None
     error: str | None = None
 
@@ -146,6 +149,7 @@ def _run_once(
         return
     samples.tokens = side.tokens(samples.case)
     samples.ids = side.ids if samples.case.kind == "tg" else []
+    samples.nll = side.nll if samples.case.kind == "sc" else None
     samples.samples_ns.append(marks["ended"] - marks["begun"])
     if "first" in marks:
         samples.first_token_ns.append(marks["first"] - marks["begun"])

@@ -112,6 +112,7 @@ class TransformersSide:
         self._cache: Any = None
         self._step: Step = self._plain_step
         self.ids: list[list[int]] = []
+        self.nll: float | None = None
 
     def can(self, case: Case) -> bool:
         """See ``measure.Side``. A step is all that is compiled."""
@@ -156,7 +157,7 @@ class TransformersSide:
 
     def _score(self, case: Case, ids: Tensor) -> Iterator[Mark]:  # noqa: ARG002
         yield "begun"
-        float(self._model(ids, labels=ids, use_cache=False).loss)
+        self.nll = float(self._model(ids, labels=ids, use_cache=False).loss)
         yield "ended"
 
     def _feed(self, ids: Tensor, cache: Any) -> Tensor:  # noqa: ANN401

@@ -1,5 +1,6 @@
 """The engine's own sides of a measurement: a backend on token ids, and a session on text."""
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,7 @@ class BackendSide:
         self._backend = backend
         self.weight_bytes = backend.info.weight_bytes
         self.ids: list[list[int]] = []
+        self.nll: float | None = None
 
     def can(self, case: Case) -> bool:
         """See ``measure.Side``."""
@@ -73,13 +75,14 @@ class BackendSide:
 
     def _score(
         self,
-        case: Case,  # noqa: ARG002
+        case: Case,
         ids: list[tuple[int, ...]],
     ) -> Iterator[Mark]:
         passages = [Passage(row, 1) for row in ids]
         yield "begun"
-        self._backend.score(passages)
+        scores = self._backend.score(passages)
         yield "ended"
+        self.nll = -math.fsum(map(math.fsum, (one.logprobs for one in scores))) / case.tokens
 
     def _begin(self, ids: list[tuple[int, ...]], max_new_tokens: int) -> Rows:
         prompts = [
@@ -97,6 +100,7 @@ class SessionSide:
         self._session = session
         self._tokens = 0
         self.ids: list[list[int]] = []
+        self.nll: float | None = None
         self.weight_bytes = session.info.weight_bytes
 
     def can(self, case: Case) -> bool:

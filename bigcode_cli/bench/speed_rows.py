@@ -79,7 +79,8 @@ def ratio(ours: Sequence[int], theirs: Sequence[int]) -> Row | None:
 def differences(old: object, new: Row) -> list[str]:
     """What two runs do not have in common though it bears on speed: ``dtype: float32``."""
     then = old if isinstance(old, dict) else {}
-    return [f"{name}: {then.get(name)}" for name in COMMON if then.get(name) != new.get(name)]
+    known = [name for name in COMMON if name in then]
+    return [f"{name}: {then[name]}" for name in known if then[name] != new.get(name)]
 
 
 def agreement(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> float:
@@ -170,6 +171,8 @@ def _row(one: Samples, engine: Engine) -> Row:
     if one.first_token_ns:
         row["first_token_s"] = statistics.median(one.first_token_ns) / 1e9
         row["first_token_samples_ns"] = one.first_token_ns
+    if one.nll is not None:
+        row["nll"] = one.nll
     if one.error is not None:
         row["error"] = one.error
     return row

@@ -20,7 +20,6 @@ from bigcode_cli.errors import InputError, ThresholdError, UsageError
 from bigcode_cli.records import Reporter
 
 if TYPE_CHECKING:
-    from bigcode_cli.bench.cases import Case
     from bigcode_cli.bench.speed_run import Bench
 
 Content = dict[str, Any]
@@ -50,7 +49,7 @@ def bench_speed(
         open_answer(None, "utf-8") as answer,
         open_answer(save, "utf-8") if save else nullcontext() as file,
     ):
-        bench = _prepare(flags, model, report)
+        bench = _prepare(flags, model, report, old)
         interrupt = None
         try:
             bench.run(report)
@@ -71,13 +70,16 @@ def bench_speed(
     _judge(content, flags)
 
 
-def _prepare(flags: SpeedFlags, model: ModelFlags, report: Reporter) -> "Bench":
+def _prepare(
+    flags: SpeedFlags, model: ModelFlags, report: Reporter, old: Content | None
+) -> "Bench":
     """What is to be timed, in memory; what cannot be is refused before it is loaded."""
     options = model.load_options()
     label = f"loading {flags.shape or model.model}"
     report.progress(label, 0, None, "")  # the imports below are what takes long
     from bigcode_cli.bench.cases import plan
     from bigcode_cli.bench.shapes import Subject
+    from bigcode_cli.bench.speed_rows import is_comparable
     from bigcode_cli.bench.speed_run import Bench, parse_peers
     from bigcode_cli.hub.resolve import resolve
 
@@ -86,16 +88,26 @@ def _prepare(flags: SpeedFlags, model: ModelFlags, report: Reporter) -> "Bench":
         subject = Subject.of(folder)
     else:
         subject = Subject.shape(flags.shape)
+    prompts = flags.sizes("n-prompt", flags.n_prompt, defaults.N_PROMPT)
+    depths = flags.sizes("n-depth", flags.n_depth, defaults.N_DEPTH)
+    batches = flags.sizes("batch-size", flags.batch_size, defaults.BATCH_SIZE, least=1)
     cases = plan(
-        prompts=flags.sizes("n-prompt", flags.n_prompt, defaults.N_PROMPT),
+        prompts=prompts,
         gens=flags.sizes("n-gen", flags.n_gen, defaults.N_GEN),
         scores=flags.sizes("n-score", flags.n_score, defaults.N_SCORE),
-        depths=flags.sizes("n-depth", flags.n_depth, defaults.N_DEPTH),
-        batches=flags.sizes("batch-size", flags.batch_size, defaults.BATCH_SIZE, least=1),
+        depths=depths,
+        batches=batches,
         end_to_end=subject.folder is not None,
         n_positions=subject.config.n_positions,
     )
-    _tell_left_out(cases, report)
+    if any(prompts) and any(depths) and max(batches) > 1:
+        report.note("prompts at a depth are timed of one sequence alone")
+    if old is not None and not {case.label for case in cases} & {
+        row["test"] for row in old["results"] if is_comparable(row)
+    }:
+        raise UsageError(
+            f"{flags.compare} has none of these cases", "give the same -p, -n, -d and -b"
+        )
     peers = parse_peers(flags.against)
     bench = Bench.open(
         subject,
@@ -108,13 +120,6 @@ def _prepare(flags: SpeedFlags, model: ModelFlags, report: Reporter) -> "Bench":
     )
     report.progress(label, 1, 1, "")
     return bench
-
-
-def _tell_left_out(cases: Sequence["Case"], report: Reporter) -> None:
-    if any(case.kind == "tg" and case.n_depth and case.batch_size > 1 for case in cases) and any(
-        case.kind == "pp" for case in cases
-    ):
-        report.note("prompts at a depth are timed of one sequence alone")
 
 
 def _show(content: Content, answer: Answer, format_: str) -> None:
@@ -182,8 +187,6 @@ def _compared(old: Content, content: Content, path: Path | None, report: Reporte
     for told in differences(old.get("environment"), content["environment"]):
         report.note(f"{path} was measured with another {told}")
     found = changes(old["results"], content["results"])
-    if not found and not content["interrupted"]:
-        raise UsageError(f"{path} has none of these cases", "give the same -p, -n, -d and -b")
     return [asdict(change) for change in found]
 
 
