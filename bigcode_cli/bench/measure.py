@@ -14,12 +14,16 @@ from typing import Literal, Protocol
 
 import torch
 
+from bigcode_cli.backends.plans import MIN_USES
 from bigcode_cli.bench.cases import Case
 from bigcode_cli.errors import BigcodeError
 from bigcode_cli.records import Reporter
 
 Clock = Callable[[], int]
 """Nanoseconds, when all work that was begun is done."""
+
+WARM_UPS = {"sc": MIN_USES}
+"""Turns before the first that counts, where it is not one: passes that score get a plan then."""
 
 Mark = Literal["begun", "first", "ended"]
 """All is prepared; the first token is known; the work that is timed is done."""
@@ -126,12 +130,14 @@ def measure(
     for case in cases:
         able = [(side, Samples(case, side.name)) for side in sides if side.can(case)]
         done += [samples for _, samples in able]
-        for turn in range(repetitions + 1):
-            report.progress(case.label, turn, repetitions + 1, "runs")
+        warm_ups = WARM_UPS.get(case.kind, 1)
+        turns = warm_ups + repetitions
+        for turn in range(turns):
+            report.progress(case.label, turn, turns, "runs")
             for side, samples in able:
                 if samples.error is None:
-                    _run_once(side, samples, clock, memory, is_warm_up=turn == 0)
-        report.progress(case.label, repetitions + 1, repetitions + 1, "runs")
+                    _run_once(side, samples, clock, memory, is_warm_up=turn < warm_ups)
+        report.progress(case.label, turns, turns, "runs")
 
 
 def _run_once(

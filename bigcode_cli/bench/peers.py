@@ -20,7 +20,7 @@ from bigcode_cli.backends.memory import gigabytes, require_memory
 from bigcode_cli.bench.cases import Case
 from bigcode_cli.bench.measure import Mark
 from bigcode_cli.bench.shapes import Subject
-from bigcode_cli.errors import UsageError
+from bigcode_cli.errors import BigcodeError, UsageError
 from bigcode_cli.model.tensor_index import loaded_bytes
 
 if TYPE_CHECKING:
@@ -128,11 +128,18 @@ class TransformersSide:
             self._cache = None
 
     def run(self, case: Case) -> Iterator[Mark]:
-        """See ``measure.Side``."""
+        """See ``measure.Side``.
+
+        Raises:
+            BigcodeError: the peer failed, in whatever way.
+        """
         ids = torch.tensor(case.ids(self._vocab_size), device=self._device)
         work = {"pp": self._prefill, "tg": self._decode, "sc": self._score}[case.kind]
-        with torch.inference_mode():
-            yield from work(case, ids)
+        try:
+            with torch.no_grad():  # as generate: not all that it compiles runs in inference mode
+                yield from work(case, ids)
+        except Exception as error:
+            raise BigcodeError(f"{type(error).__name__}: {error}") from error
 
     def _prefill(self, case: Case, ids: Tensor) -> Iterator[Mark]:
         cache = _dynamic_cache(self._model)

@@ -14,6 +14,7 @@ Row = dict[str, Any]
 
 GAP = "  "
 BAR_WIDTH = 12
+LIMIT = "of limit"
 EIGHTHS = " ▏▎▍▌▋▊▉"
 TITLE, BAR, REST, OURS, PEER = "bold", "green", "bright_black", "bold", "none"
 
@@ -86,7 +87,7 @@ COLUMNS = (
     Column("ms/step", _step, 3),
     Column("first ms", _figure("first_token_s", 1e3, 1), 4),
     Column("GB", _figure("peak_memory_bytes", 1e-9, 2), 2),
-    Column("of limit", _limit, 5),
+    Column(LIMIT, _limit, 5),
 )
 
 
@@ -113,11 +114,13 @@ def facts(content: Row) -> str:
     """What was measured on what, in a line."""
     told = content["environment"]
     limits = told["limits"]
-    where = told["gpu"] or f"{told['cpu']}, {told['threads']} threads"
-    weights = f"{told['weights']} weights" + (" (random)" if told["random_weights"] else "")
+    threads = f"{told['threads']} thread{'s' * (told['threads'] != 1)}"
+    where = told["gpu"] or f"{told['cpu']}, {threads}"
+    drawn = "random weights in " if told["random_weights"] else ""
+    weights = f"{told['weights']}, " if told["weights"] != told["dtype"] else ""
     parts = [
-        f"{told['model']}, {told['parameters'] / 1e6:,.0f} M parameters, {weights}",
-        f"{told['dtype']} on {where}",
+        f"{told['model']}, {told['parameters'] / 1e6:,.0f} M parameters",
+        f"{drawn}{weights}{told['dtype']} on {where}",
         f"memory read {limits['read'] / 1e9:,.1f} GB/s, copied {limits['copy'] / 1e9:,.1f} GB/s",
         f"matrix product {limits['flops'] / 1e12:,.2f} TFLOP/s",
         f"bigcode {told['bigcode']}, torch {told['torch']}",
@@ -171,7 +174,8 @@ def _coloured(rows: Sequence[Row]) -> Iterator[tuple[str, "Style | None"]]:
     with_bars = any(_share(row) is not None for row in rows)
     columns, table = _fitting(rows, room - (BAR_WIDTH + 1 if with_bars else 0))
     title, *lines = _aligned(table)
-    yield GAP.join(title).rstrip() + "\n", Style.parse(TITLE)
+    over_bars = f" {LIMIT}" if with_bars and LIMIT not in columns else ""
+    yield (GAP.join(title) + over_bars).rstrip() + "\n", Style.parse(TITLE)
     for line, row in zip(lines, rows, strict=True):
         is_ours = row["engine"] == rows[0]["engine"]
         yield GAP.join(line), Style.parse(OURS if is_ours and "engine" in columns else PEER)

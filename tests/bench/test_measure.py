@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bigcode_cli.backends.plans import MIN_USES
 from bigcode_cli.bench.cases import Case
 from bigcode_cli.bench.measure import DeviceMemory, Mark, Samples, device_clock, measure
 from bigcode_cli.errors import BigcodeError
@@ -124,7 +125,8 @@ def test_a_side_that_fails_leaves_its_case_and_the_others_go_on(
 
 
 def test_what_was_measured_before_an_interrupt_is_kept() -> None:
-    world, done = World(), []
+    world = World()
+    done: list[Samples] = []
     side = TimedSide(world, "a", 1, interrupted_at=6)
     with pytest.raises(KeyboardInterrupt):
         measure(
@@ -133,6 +135,16 @@ def test_what_was_measured_before_an_interrupt_is_kept() -> None:
         )  # fmt: skip
     assert [one.samples_ns for one in done] == [[2, 3], [5]]
     assert side.released == 6
+
+
+def test_scoring_warms_up_until_its_shape_is_planned() -> None:
+    world, done = World(), list[Samples]()
+    side = TimedSide(world, "a", 1, kinds="sc")
+    case = Case(kind="sc", n_prompt=9)
+    measure(
+        [case], [side], repetitions=2, clock=world.clock, memory=world, report=Silence(), done=done
+    )
+    assert done[0].samples_ns == [MIN_USES + 1, MIN_USES + 2]
 
 
 def test_the_clock_of_a_cpu_goes_forward() -> None:

@@ -10,7 +10,7 @@ from bigcode_cli.bench.shapes import Subject
 from bigcode_cli.bench.sides import BackendSide
 from bigcode_cli.bench.speed_rows import agreement
 from bigcode_cli.bench.speed_run import parse_peers
-from bigcode_cli.errors import ModelTooLargeError, UsageError
+from bigcode_cli.errors import BigcodeError, ModelTooLargeError, UsageError
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import LoadOptions, Silence
 
@@ -68,6 +68,16 @@ def test_both_choose_the_same_ids(config: GPTBigCodeConfig, case: Case) -> None:
             assert list(side.run(case)) == ["begun", "ended"]
             side.release()
         assert agreement(ours.ids, theirs.ids) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_a_peer_fails_with_is_its_own_matter() -> None:
+    pytest.importorskip("transformers")
+    (side,) = peers.open_peers(
+        ["transformers"], SUBJECT, device="cpu", dtype="float32", vocab_size=300
+    )
+    with pytest.raises(BigcodeError, match="IndexError"):
+        list(side.run(Case(kind="pp", n_prompt=129)))
 
 
 @pytest.mark.filterwarnings("ignore")
