@@ -119,7 +119,7 @@ def facts(content: Row) -> str:
     drawn = "random weights in " if told["random_weights"] else ""
     weights = f"{told['weights']}, " if told["weights"] != told["dtype"] else ""
     parts = [
-        f"{told['model']}, {told['parameters'] / 1e6:,.0f} M parameters",
+        f"{told['model']}, {told['parameters'] / 1e6:,.1f} M parameters",
         f"{drawn}{weights}{told['dtype']} on {where}",
         f"memory read {limits['read'] / 1e9:,.1f} GB/s, copied {limits['copy'] / 1e9:,.1f} GB/s",
         f"matrix product {limits['flops'] / 1e12:,.2f} TFLOP/s",

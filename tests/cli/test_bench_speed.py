@@ -18,6 +18,7 @@ from bigcode_cli.bench import limits
 from bigcode_cli.bench.cases import Case
 from bigcode_cli.bench.measure import Mark
 from bigcode_cli.bench.sides import BackendSide
+from bigcode_cli.errors import ModelTooLargeError
 from tests.cli.running import Program, Result
 
 Bench = Callable[..., Result]
@@ -222,6 +223,25 @@ def test_other_formats_are_of_speeds(program: Program) -> None:
     result = program("bench", "--infill", "a", "--format", "csv")
     assert (result.code, result.stdout) == (2, b"")
     assert result.stderr.startswith("error: --format csv is of speeds")
+
+
+def test_a_case_that_fails_leaves_the_others_and_ends_with_1(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = BackendSide.run
+
+    def failing(side: BackendSide, case: Case) -> Iterator[Mark]:
+        if case.kind == "tg":
+            raise ModelTooLargeError("no memory for a KV cache of 9 GB")
+        yield from run(side, case)
+
+    monkeypatch.setattr(BackendSide, "run", failing)
+    result = bench()
+    assert result.code == 1
+    assert result.stderr == "error: tg6, bigcode: no memory for a KV cache of 9 GB\n"
+    lines = result.stdout.decode().splitlines()
+    assert [line.split()[:2] for line in lines[2:3]] == [["tg6", "failed"]]
+    assert lines[3].startswith("e2e20+6")
 
 
 def test_an_interrupt_prints_what_was_measured(
