@@ -3,10 +3,9 @@
 import html
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigcode_cli.errors import OutputError, UsageError
+from bigcode_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,29 +66,25 @@ def require_matplotlib() -> None:
         raise UsageError("--plot needs matplotlib", "pip install 'bigcode-cli[plot]'") from error
 
 
-def draw(rows: Sequence[Row], facts: str, path: Path) -> None:
-    """Draw tokens a second against what varies, a line an engine, into a .png or .html file.
+def draw(rows: Sequence[Row], facts: str, suffix: str) -> bytes:
+    """Draw tokens a second against what varies, a line an engine: the bytes of a file.
 
     Whiskers are the 95 % intervals of the medians. A size that does not vary makes bars.
 
-    Raises:
-        OutputError: the file cannot be written.
+    Args:
+        suffix: ``.png``, or ``.html`` for a page that holds the picture and loads nothing.
     """
     told = [row for row in rows if "median_ts" in row and not row["end_to_end"]]
     figure = _figure([(group, some) for group in _GROUPS if (some := _varied(group, told))])
     picture = io.BytesIO()
-    try:
-        if path.suffix == ".png":
-            figure.suptitle(_folded(facts), fontsize=7)
-            figure.savefig(picture, format="png", dpi=160)
-            path.write_bytes(picture.getvalue())
-        else:
-            figure.savefig(picture, format="svg")
-            drawing = picture.getvalue().decode()
-            drawing = drawing[drawing.index("<svg") :]
-            path.write_text(_PAGE.format(picture=drawing, facts=html.escape(facts)), "utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    if suffix == ".png":
+        figure.suptitle(_folded(facts), fontsize=7)
+        figure.savefig(picture, format="png", dpi=160)
+        return picture.getvalue()
+    figure.savefig(picture, format="svg")
+    drawing = picture.getvalue().decode()
+    drawing = drawing[drawing.index("<svg") :]
+    return _PAGE.format(picture=drawing, facts=html.escape(facts)).encode()
 
 
 def _varied(group: Group, rows: Sequence[Row]) -> list[Row]:

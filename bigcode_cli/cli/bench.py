@@ -89,7 +89,9 @@ def bench(
     them, holes of which the right middle is known are filled; reported are exact matches,
     similarity and times, by kind of hole.
     """
-    chosen: Format = "json" if speech.json and format_ == "table" else format_
+    if speech.json and format_ not in {"table", "json"}:
+        raise UsageError(f"--json is another format than --format {format_}", "leave one out")
+    chosen: Format = "json" if speech.json else format_
     if own.infill is not None or own.infill_repo:
         speed.refuse()
         if chosen not in {"table", "json"}:

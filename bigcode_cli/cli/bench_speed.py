@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from bigcode_cli.cli.bench_speed_table import facts, markdown, show_table
 from bigcode_cli.cli.output import Answer, open_answer
 from bigcode_cli.cli.params import ModelFlags, OutputFlags
 from bigcode_cli.cli.render import TerminalReporter, print_error
+from bigcode_cli.cli.replacement import Replacement
 from bigcode_cli.errors import InputError, ThresholdError, UsageError
 from bigcode_cli.records import Reporter
 
@@ -40,14 +41,11 @@ def bench_speed(
     """
     flags.check()
     old = _read_old(flags.compare) if flags.compare is not None else None
-    if flags.plot is not None:
-        from bigcode_cli.bench.speed_plot import require_matplotlib
-
-        require_matplotlib()
     with (
         TerminalReporter(speech.quiet) as report,
         open_answer(None, "utf-8") as answer,
         open_answer(save, "utf-8") if save else nullcontext() as file,
+        _open_picture(flags.plot) as picture,
     ):
         bench = _prepare(flags, model, report, old)
         interrupt = None
@@ -63,8 +61,8 @@ def bench_speed(
             _show(content, answer, format_)
             if file is not None:
                 file.write(json.dumps(content, indent=1) + "\n")
-            if flags.plot is not None:
-                _plot(content, flags.plot)
+            if picture is not None:
+                picture(content)
     if interrupt is not None:
         raise interrupt
     _judge(content, flags)
@@ -149,10 +147,30 @@ def _csv(rows: Sequence[Content]) -> str:
     return told.getvalue()
 
 
-def _plot(content: Content, path: Path) -> None:
-    from bigcode_cli.bench.speed_plot import draw
+@contextmanager
+def _open_picture(path: Path | None) -> Iterator[Callable[[Content], None] | None]:
+    """What draws an answer into a file; what could not be drawn or written fails before.
 
-    draw(content["results"], facts(content), path)
+    Raises:
+        UsageError: the plotting library is missing.
+        OutputError: the file cannot be written.
+    """
+    if path is None:
+        yield None
+        return
+    from bigcode_cli.bench.speed_plot import draw, require_matplotlib
+
+    require_matplotlib()
+    replacement = Replacement(path)
+
+    def show(content: Content) -> None:
+        replacement.stream.write(draw(content["results"], facts(content), path.suffix))
+        replacement.commit()
+
+    try:
+        yield show
+    finally:
+        replacement.discard()
 
 
 def _read_old(path: Path) -> Content:

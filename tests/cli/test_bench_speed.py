@@ -5,6 +5,7 @@ import io
 import json
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from bigcode_cli import __version__
-from bigcode_cli.bench import limits
+from bigcode_cli.bench import limits, speed_plot
 from bigcode_cli.bench.cases import Case
 from bigcode_cli.bench.measure import Mark
 from bigcode_cli.bench.sides import BackendSide
@@ -141,6 +142,26 @@ def test_save_writes_what_json_prints(bench: Bench, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == content
 
 
+def test_a_picture_is_drawn_beside_the_table(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = bench("--plot", tmp_path / "a.png")
+    assert (result.code, result.stderr) == (0, "")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_fails_before_anything_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = bench("--plot", "a.png")
+    assert (result.code, result.stdout) == (2, b"")
+    assert result.stderr.startswith("error: --plot needs matplotlib\nhint: pip install")
+    monkeypatch.setattr(speed_plot, "require_matplotlib", lambda: None)
+    result = bench("--plot", "no/where.png")
+    assert (result.code, result.stdout) == (1, b"")
+    assert result.stderr.startswith("error: cannot write no/where.png")
+
+
 class TestCompare:
     def test_what_became_slower_ends_with_4(self, bench: Bench, tmp_path: Path) -> None:
         old = saved(bench, tmp_path / "old.json", 1e-4)
@@ -200,6 +221,7 @@ class TestCompare:
         (["-p", "0", "-n", "0"], "nothing to measure"),
         (["-p", "5000"], "pp5000 takes 5000 positions where the model has 4096"),
         (["--fail-if-slower", "5"], "--fail-if-slower needs --compare OLD.json"),
+        (["--json", "--format", "csv"], "--json is another format than --format csv"),
         (["--plot", "a.pdf"], "--plot takes FILE.png or FILE.html, not a.pdf"),
         (["--shape", "llama"], "no such shape: 'llama'"),
         (["--against", "vllm"], "no such peer: 'vllm'"),
