@@ -10,6 +10,7 @@ from bigcode_cli.model.random_weights import draw_model
 CONFIG = GPTBigCodeConfig(
     vocab_size=300, n_positions=64, n_embd=64, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
 )
+NAME = "transformer.h.0.mlp.c_fc.weight"
 CPU = torch.device("cpu")
 
 
@@ -40,7 +41,7 @@ def test_the_same_numbers_are_drawn_each_time() -> None:
 
 def test_tensors_of_one_shape_differ() -> None:
     model = draw_model(CONFIG, device=CPU, dtype=torch.float32)
-    one, other = (block.mlp.c_fc.weight for block in model.transformer.h)
+    one, other = (model.get_parameter(NAME.replace("0", number)) for number in "01")
     assert not torch.equal(one, other)
 
 
@@ -48,9 +49,9 @@ def test_tensors_of_one_shape_differ() -> None:
 def test_quantised_weights_are_those_of_the_drawn_ones(quantize: str) -> None:
     exact = draw_model(CONFIG, device=CPU, dtype=torch.float32)
     rounded = draw_model(CONFIG, device=CPU, dtype=torch.float32, quantize=quantize)  # type: ignore[arg-type]
-    linear = rounded.transformer.h[0].mlp.c_fc
+    linear = rounded.get_submodule(NAME.removesuffix(".weight"))
     assert isinstance(linear, QuantizedLinear)
-    weight = exact.transformer.h[0].mlp.c_fc.weight
+    weight = exact.get_parameter(NAME)
     worst = (linear.dequantized(torch.float32) - weight).abs().max()
     assert 0 < worst < weight.abs().max() / (100 if quantize == "int8" else 10)
 
