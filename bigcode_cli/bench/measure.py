@@ -5,6 +5,7 @@ are as they will be. What is measured of one round is measured of all sides one 
 A B …): a machine that slows down slows all of them.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -196,11 +197,14 @@ class DeviceMemory:
 
 
 def _resident_peak() -> int | None:
-    """``VmHWM``: the most pages that were resident at once."""
+    """The most bytes that were resident at once: ``VmHWM``, else since the process began."""
+    with suppress(OSError):
+        for line in _STATUS.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
-        lines = _STATUS.read_text(encoding="utf-8").splitlines()
-    except OSError:
+        import resource
+    except ImportError:  # no Unix
         return None
-    found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    kibibytes = next(found, None)
-    return None if kibibytes is None else int(kibibytes) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
