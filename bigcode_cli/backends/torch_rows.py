@@ -78,6 +78,7 @@ class TorchRows:
             self._history = history
         return taken
 
+    @torch.inference_mode()
     def replace(self, dropped: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
         """See ``engine.protocol.Rows.replace``."""
         kept = [len(ids) - drop for ids, drop in zip(self._sampled, dropped, strict=True)]
