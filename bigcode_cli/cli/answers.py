@@ -15,6 +15,7 @@ from bigcode_cli.records import (
     Failure,
     FinishReason,
     Infilled,
+    Passes,
     Timing,
     TokenLogprob,
 )
@@ -230,23 +231,36 @@ def completion_object(done: Completion, id_: str | int | None) -> dict[str, Any]
         "completion": done.text,
         "finish_reason": done.finish_reason,
         "stop": done.stop,
-        "usage": {
-            "prompt_tokens": done.prompt_tokens,
-            "completion_tokens": done.completion_tokens,
-        },
+        "usage": usage_object(done.prompt_tokens, done.completion_tokens, done.timing),
         "timing": timing_object(done.timing),
         "seed": done.seed,
         **logprobs_object(done.logprobs),
     }
 
 
+def usage_object(prompt_tokens: int, completion_tokens: int, timing: Timing) -> dict[str, Any]:
+    """Counts as other programs read them; those of guesses where some were to be made."""
+    usage: dict[str, Any] = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+    }
+    if (passes := timing.passes) is not None:
+        usage["passes"] = passes.count
+        usage["guessed_tokens"] = passes.guessed
+        usage["accepted_tokens"] = passes.accepted
+        usage["accepted_histogram"] = list(passes.held)
+    return usage
+
+
 def timing_object(timing: Timing) -> dict[str, Any]:
     """Seconds and rates as other programs read them."""
+    passes = timing.passes
     return {
         "load_s": timing.load_s,
         "first_token_s": timing.first_token_s,
         "prefill_tokens_per_s": timing.prefill_tokens_per_s,
         "decode_tokens_per_s": timing.decode_tokens_per_s,
+        **({} if passes is None else {"tokens_per_pass": passes.tokens_per_pass}),
     }
 
 
@@ -284,12 +298,28 @@ def stats_lines(
     first = "-" if timing.first_token_s is None else f"{timing.first_token_s:.3f} s"
     seed = "" if done.seed is None else f", seed {done.seed}"
     head = f"{label}: " if label else ""
-    return [
+    lines = [
         f"{head}prompt {done.prompt_tokens:,} tokens at {_rate(timing.prefill_tokens_per_s)}, "
         f"first token after {first}",
         f"{head}output {completion_tokens:,} tokens at {_rate(timing.decode_tokens_per_s)}, "
         f"ended by {finish_reason}{seed}",
     ]
+    if timing.passes is not None:
+        lines.append(f"{head}{_passes_line(timing.passes)}")
+    return lines
+
+
+def _passes_line(passes: Passes) -> str:
+    """How many tokens a pass gave, and how many of the guesses held: ``0×3`` is none, thrice."""
+    average = passes.tokens_per_pass
+    told = "no pass" if average is None else f"{average:.2f} tokens a pass"
+    if not passes.guessed:
+        return f"{told}, nothing guessed"
+    times = [f"{held}×{count}" for held, count in enumerate(passes.held) if count]
+    return (
+        f"{told}, {passes.accepted:,} of {passes.guessed:,} guesses held: "
+        f"{' '.join(times)}, no guess×{passes.without:,}"
+    )
 
 
 def _rate(tokens_per_s: float | None) -> str:

@@ -23,6 +23,7 @@ from bigcode_cli.cli.decoding_flags import (
     SAMPLES_TEMPERATURE,
     Logprobs,
     SamplingFlags,
+    SpeculationFlags,
     Stats,
     StopFlags,
 )
@@ -115,6 +116,7 @@ def generate(
     output: OutputFile = None,
     speech: OutputFlags,
     model: ModelFlags,
+    guessing: SpeculationFlags,
 ) -> None:
     """Complete a prompt, and print the completion as it is decoded.
 
@@ -140,7 +142,7 @@ def generate(
                         answer, report, inputs.good, samples=own.num_samples, echo=own.echo
                     )
                 )
-                session = open_session(model, report)
+                session = open_session(model, report, guessing)
                 run = _Run(view, asked, own.num_samples, report, stats=own.stats)
                 failed += run.follow(session.generate(requests, report=report))
     if failed:

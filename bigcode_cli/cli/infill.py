@@ -10,7 +10,12 @@ import typer
 
 from bigcode_cli.cli.answers import InOrder, follow, stats_lines, tell_failure
 from bigcode_cli.cli.context import read_context, told_name
-from bigcode_cli.cli.decoding_flags import SAMPLES_TEMPERATURE, LimitFlags, SamplingFlags
+from bigcode_cli.cli.decoding_flags import (
+    SAMPLES_TEMPERATURE,
+    LimitFlags,
+    SamplingFlags,
+    SpeculationFlags,
+)
 from bigcode_cli.cli.drafts import Draft, check_return, read_drafts
 from bigcode_cli.cli.edit import check_can_replace
 from bigcode_cli.cli.explain import explain_lines, stderr_width
@@ -72,6 +77,7 @@ def infill(
     output: OutputFile = None,
     speech: OutputFlags,
     model: ModelFlags,
+    guessing: SpeculationFlags,
 ) -> None:
     """Fill a hole in a text, and print what belongs there.
 
@@ -96,7 +102,7 @@ def infill(
             )
             fillings = [Filling(draft) for draft in drafts]
             with open_view(fillings, report, own, speech, output, encoding) as view:
-                session = open_session(model, report)
+                session = open_session(model, report, guessing)
                 run = _Run(session, fillings, replace(template, context=context), view, report)
                 failed += run.follow(explain=prompt.explain, stats=own.stats)
             if isinstance(view, InPlace) and view.refused:
