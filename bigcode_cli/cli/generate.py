@@ -16,7 +16,6 @@ from bigcode_cli.cli.answers import (
     View,
     follow,
     output_label,
-    stats_lines,
     tell_failure,
 )
 from bigcode_cli.cli.decoding_flags import (
@@ -33,6 +32,7 @@ from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.output import open_answer
 from bigcode_cli.cli.params import Encoding, InputFile, ModelFlags, OutputFile, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter
+from bigcode_cli.cli.stats import stats_lines
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import Completion, Failure, GenerateRequest
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bigcode_cli.cli.answers import InOrder, follow, stats_lines, tell_failure
+from bigcode_cli.cli.answers import InOrder, follow, tell_failure
 from bigcode_cli.cli.context import read_context, told_name
 from bigcode_cli.cli.decoding_flags import (
     SAMPLES_TEMPERATURE,
@@ -25,6 +25,7 @@ from bigcode_cli.cli.inputs import check_encoding
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.params import Encoding, ModelFlags, OutputFile, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter
+from bigcode_cli.cli.stats import stats_lines
 from bigcode_cli.cli.views import InPlace, View, open_view
 from bigcode_cli.errors import BigcodeError, UsageError
 from bigcode_cli.records import Chunk, Failure, Infilled, InfillRequest

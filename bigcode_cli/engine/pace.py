@@ -13,7 +13,8 @@ WIDTHS = (2, 3, 4, 8, 16)
 """Tokens a row of a pass with guesses: few, so that each is soon measured."""
 
 SLACK = 0.02
-"""Of the time so far, what lost guesses may cost; what is measured late takes the rest of 3 %."""
+"""Of what the time so far would have been without guesses, what lost ones may cost: 3 %, less some
+for what is measured late."""
 
 MIN_GAIN = 1.05
 """By how much tokens a second must be expected to grow: below, it is noise that decides."""
@@ -82,7 +83,8 @@ class Pace:
         plain = self._known(rows, 1)
         if plain is None or not longest or self._wide >= MAX_WIDE:
             return 1
-        allowed = SLACK * self._spent + self._ahead
+        without = self._spent + self._ahead
+        allowed = SLACK * without + self._ahead
         best, best_rate = 1, MIN_GAIN / plain
         for width in sorted({min(width, longest + 1) for width in WIDTHS}):
             cost = self._cost(rows, width, plain) + guess_s * (width - 1)
