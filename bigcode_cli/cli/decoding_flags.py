@@ -148,7 +148,7 @@ class SpeculationFlags:
         typer.Option(
             "--lookup",
             help="Guess tokens ahead where the text repeats itself, while that saves time. "
-            "Nothing else changes: a seed gives the same text.",
+            "A seed gives the same text as without, but for rounding.",
             rich_help_panel=MODEL,
         ),
     ] = False

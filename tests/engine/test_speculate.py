@@ -73,18 +73,25 @@ def nudged(backend: Backend, *, n_positions: int = 128) -> TorchBackend:
     return other
 
 
+def draft(kind: str, plain: Session) -> Backend | None:
+    match kind:
+        case "lookup":
+            return None
+        case "the model itself":
+            return random_session().backend
+        case "a model much like it":
+            return nudged(plain.backend)
+        case "another model":
+            return random_session(seed=1).backend
+        case _:
+            return nudged(plain.backend, n_positions=40)
+
+
 @pytest.fixture(
     params=["lookup", "the model itself", "a model much like it", "another model", "short context"]
 )
 def speculating(request: pytest.FixtureRequest, plain: Session) -> Session:
-    drafts = {
-        "lookup": lambda: None,
-        "the model itself": lambda: random_session().backend,
-        "a model much like it": lambda: nudged(plain.backend),
-        "another model": lambda: random_session(seed=1).backend,
-        "short context": lambda: nudged(plain.backend, n_positions=40),
-    }
-    return rash(plain, drafts[request.param]())
+    return rash(plain, draft(request.param, plain))
 
 
 def told(done: Completion) -> tuple[object, ...]:
@@ -189,14 +196,14 @@ def test_an_interrupt_between_tokens_of_a_pass_hands_over_what_is_there(plain: S
 
 
 def test_a_draft_is_not_read_a_prompt_before_it_is_to_guess(plain: Session) -> None:
-    draft = random_session().backend
-    speculation = Speculation(draft, 0.5)
+    drafting = random_session().backend
+    speculation = Speculation(drafting, 0.5)
     session = Session("random", plain.tokenizer, plain.backend, 0.0, speculation)
     # One token comes of the prompt itself: there is nothing to guess.
     run(session, [GenerateRequest(prompt=LINES * 2, max_new_tokens=1)])
     ids = tuple(plain.tokenizer.encode(LINES * 2))
     sampler = Sampler(options=SamplingOptions(), seed=0)
-    rows = draft.prefill([Prompt(ids=ids, samplers=(sampler,), max_new_tokens=1)])
+    rows = drafting.prefill([Prompt(ids=ids, samplers=(sampler,), max_new_tokens=1)])
     assert rows.reused == 0
 
 
