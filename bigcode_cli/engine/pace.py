@@ -22,6 +22,10 @@ MIN_GAIN = 1.05
 MIN_PLAIN = 2
 """Passes without guesses that are measured before any is made."""
 
+BEGIN_GAIN = 2
+"""How many times a draft's reading of the prompt must be expected to pay. That is not held to
+``SLACK``, which it would seldom fit in: an output that ends early does not win it back."""
+
 MAX_WIDE = 32
 """Passes with guesses in a row, until one without them is measured anew."""
 
@@ -69,15 +73,22 @@ class Pace:
             self._token_s = seconds / tokens
 
     def width(
-        self, chances: Sequence[Sequence[float]], *, guess_s: float = 0.0, begin_s: float = 0.0
+        self,
+        chances: Sequence[Sequence[float]],
+        left: Sequence[int],
+        *,
+        guess_s: float = 0.0,
+        begin_s: float = 0.0,
     ) -> int:
         """Tokens a row that the next pass should hold: 1 is no guess.
 
         Args:
             chances: for each row, of each guess that could be made, that it holds if those before
                 it do.
-            guess_s: what making one guess a row costs.
-            begin_s: what has to be spent before the first.
+            left: tokens that each row may still sample.
+            guess_s: seconds that making one guess a row takes.
+            begin_s: seconds that have to be spent before the next one: they must be won back
+                ``BEGIN_GAIN`` times by what may still come.
         """
         rows, longest = len(chances), max(map(len, chances))
         plain = self._known(rows, 1)
@@ -89,7 +100,8 @@ class Pace:
         for width in sorted({min(width, longest + 1) for width in WIDTHS}):
             cost = self._cost(rows, width, plain) + guess_s * (width - 1)
             rate = sum(expected(row[: width - 1]) for row in chances) / rows / cost
-            if rate > best_rate and cost + begin_s - plain <= allowed:
+            gain = (plain - 1 / rate) * sum(left) / rows
+            if rate > best_rate and cost - plain <= allowed and gain >= begin_s * BEGIN_GAIN:
                 best, best_rate = width, rate
         return best
 

@@ -38,7 +38,10 @@ class Guesser(Protocol):
         """For each row, of each guess that could be made, that it holds if those before it do."""
 
     def cost(self, plain_s: float | None, token_s: float) -> tuple[float, float]:
-        """Seconds that one guess a row takes, and that have to be spent before the first."""
+        """Seconds that one guess a row takes, and that have to be spent before the next one."""
+
+    def prepare(self) -> None:
+        """Do what is needed before the first guess."""
 
     def guess(self, count: int) -> list[list[int]]:
         """At most ``count`` ids a row."""
@@ -79,6 +82,9 @@ class Lookups:
     ) -> tuple[float, float]:
         """See ``Guesser``."""
         return 0.0, 0.0
+
+    def prepare(self) -> None:
+        """See ``Guesser``."""
 
     def guess(self, count: int) -> list[list[int]]:
         """See ``Guesser``."""
@@ -125,16 +131,21 @@ class Drafts:
     def cost(self, plain_s: float | None, token_s: float) -> tuple[float, float]:
         """See ``Guesser``."""
         guess_s = self._times.mean or self._ratio * (plain_s or 0.0)
-        if self._rows is not None:
-            return guess_s, 0.0
-        return guess_s, self._ratio * token_s * sum(len(prompt.ids) for prompt in self._prompts)
+        unread = sum(map(len, self._new))
+        if self._rows is None:
+            unread += sum(len(prompt.ids) for prompt in self._prompts)
+        return guess_s, self._ratio * token_s * unread
 
-    def guess(self, count: int) -> list[list[int]]:
+    def prepare(self) -> None:
         """See ``Guesser``."""
         if self._rows is None:
             self._rows = self._backend.prefill(self._prompts)
             if len(self._places) < len(self._rows):
                 self._rows.keep(self._places)
+
+    def guess(self, count: int) -> list[list[int]]:
+        """See ``Guesser``."""
+        assert self._rows is not None
         self._rows.replace([0] * len(self._new), self._new)
         self._new = [[] for _ in self._new]
         began = perf_counter()
@@ -204,6 +215,8 @@ class Speculation:
     ) -> "Speculating":
         """Guess for the rows of a batch, whose prefill ran ``tokens`` through the model."""
         self._pace.begin(tokens, seconds)
+        # A draft that did badly on one prompt is tried again some prompts later.
+        self._draft_rate.add(DRAFT_CHANCE)
         guesser: Guesser = Lookups(prompts, self._rates)
         if self._draft is not None:
             guesser = Drafts(self._draft, prompts, self._ratio, self._draft_rate, self._draft_times)
@@ -244,8 +257,9 @@ class Speculating(Stepping):
             self._begun = True
             self._guesser.learn([[token.id for token in one.tokens] for one in passes])
             return passes
+        count = self._count(left)
         began = perf_counter()
-        guesses = self._guesses(left)
+        guesses = self._guesses(count, left)
         guessed = perf_counter()
         taken = self._rows.verify(guesses)
         ended = perf_counter()
@@ -259,14 +273,20 @@ class Speculating(Stepping):
         super().keep(rows)
         self._guesser.keep(rows)
 
-    def _guesses(self, left: Sequence[int]) -> list[list[int]]:
-        """For each row, no more than can come of it: a pass gives a token more than was guessed."""
+    def _count(self, left: Sequence[int]) -> int:
+        """How many guesses a row are worth it."""
+        # No more than can come of them: a pass gives a token more than was guessed.
         chances = [row[: most - 1] for row, most in zip(self._guesser.chances(), left, strict=True)]
         guess_s, begin_s = self._guesser.cost(self._pace.plain_s(len(left)), self._pace.token_s)
-        width = self._pace.width(chances, guess_s=guess_s, begin_s=begin_s)
-        if width == 1:
+        width = self._pace.width(chances, left, guess_s=guess_s, begin_s=begin_s)
+        if width > 1:
+            self._guesser.prepare()
+        return width - 1
+
+    def _guesses(self, count: int, left: Sequence[int]) -> list[list[int]]:
+        if not count:
             return [[] for _ in left]
-        guesses = self._guesser.guess(width - 1)
+        guesses = self._guesser.guess(count)
         return [guess[: most - 1] for guess, most in zip(guesses, left, strict=True)]
 
 

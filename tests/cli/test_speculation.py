@@ -21,7 +21,7 @@ SAMPLED = ("-t", "0.9", "--top-p", "0.9", "--seed", 5, "--num-samples", 2)
 
 @pytest.fixture(autouse=True)
 def _guesses_whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def width(_: Pace, chances: Sequence[Sequence[float]], **_costs: float) -> int:
+    def width(_: Pace, chances: Sequence[Sequence[float]], *_left: object, **_s: float) -> int:
         return 1 + max(map(len, chances))
 
     monkeypatch.setattr(Pace, "width", width)

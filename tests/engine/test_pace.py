@@ -17,7 +17,7 @@ def decode(pace: Pace, chance: float, held: int, tokens: int, token: float, rows
     """Seconds that decoding takes where so many of the guesses hold."""
     done, spent = 0, 0.0
     while done < tokens:
-        width = pace.width([[chance] * 15] * rows)
+        width = pace.width([[chance] * 15] * rows, [tokens - done] * rows)
         taken = min(held, width - 1) + 1
         pace.learn(width, [taken] * rows, cost(width, token), 0.0)
         spent += cost(width, token)
@@ -65,20 +65,20 @@ def test_what_guesses_have_won_may_be_risked() -> None:
     pace.begin(0, 0.0)
     for _ in range(MIN_PLAIN):
         pace.learn(1, [1], PLAIN, 0.0)
-    assert pace.width([[0.99] * 15]) == 1  # 2 % of two passes is less than any guess costs
+    assert pace.width([[0.99] * 15], [99]) == 1  # 2 % of two passes is less than any guess costs
     pace.learn(2, [2], PLAIN * 1.1, 0.0)
-    assert pace.width([[0.99] * 15]) > 4
+    assert pace.width([[0.99] * 15], [99]) > 4
 
 
 def test_nothing_is_guessed_before_plain_passes_were_measured() -> None:
     pace = Pace()
     pace.begin(0, 100.0)
     for _ in range(MIN_PLAIN):
-        assert pace.width([[1.0] * 15]) == 1
+        assert pace.width([[1.0] * 15], [99]) == 1
         pace.learn(1, [1], PLAIN, 0.0)
-    assert pace.width([[1.0] * 15]) == 16
-    assert pace.width([[1.0] * 15] * 2) == 1  # two rows are another matter
-    assert pace.width([[]]) == 1
+    assert pace.width([[1.0] * 15], [99]) == 16
+    assert pace.width([[1.0] * 15] * 2, [99] * 2) == 1  # two rows are another matter
+    assert pace.width([[]], [99]) == 1
 
 
 def test_a_guess_is_as_long_as_is_expected_to_pay() -> None:
@@ -87,12 +87,14 @@ def test_a_guess_is_as_long_as_is_expected_to_pay() -> None:
     for width in (1, 1, *WIDTHS):
         pace.learn(width, [1], cost(width, PLAIN / 4), 0.0)
     pace.begin(0, 100.0)
-    assert pace.width([[0.1] * 15]) == 1
-    assert pace.width([[0.6] * 15]) in {2, 3}
-    assert pace.width([[0.99] * 15]) == 16
-    assert pace.width([[0.99] * 5]) == 6
-    assert pace.width([[0.6] * 15], guess_s=PLAIN) == 1
-    assert pace.width([[0.99] * 15], begin_s=10.0) == 1
+    assert pace.width([[0.1] * 15], [99]) == 1
+    assert pace.width([[0.6] * 15], [99]) in {2, 3}
+    assert pace.width([[0.99] * 15], [99]) == 16
+    assert pace.width([[0.99] * 5], [99]) == 6
+    assert pace.width([[0.6] * 15], [99], guess_s=PLAIN) == 1
+    assert pace.width([[0.99] * 15], [20], begin_s=PLAIN * 5) == 16
+    assert pace.width([[0.99] * 15], [10], begin_s=PLAIN * 5) == 1
+    assert pace.width([[0.99] * 15], [1000], begin_s=PLAIN * 5) == 16
 
 
 def test_passes_without_guesses_are_measured_anew() -> None:
@@ -100,7 +102,7 @@ def test_passes_without_guesses_are_measured_anew() -> None:
     pace.begin(0, 100.0)
     widths = []
     for _ in range(120):
-        widths.append(pace.width([[1.0] * 15]))
+        widths.append(pace.width([[1.0] * 15], [99]))
         pace.learn(widths[-1], [widths[-1]], cost(widths[-1], PLAIN / 16), 0.0)
     assert 4 <= widths.count(1) <= 6
 

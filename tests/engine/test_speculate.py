@@ -43,8 +43,14 @@ class Rash(Pace):
         self._random = random.Random(1)
 
     def width(
-        self, chances: Sequence[Sequence[float]], *, guess_s: float = 0.0, begin_s: float = 0.0
+        self,
+        chances: Sequence[Sequence[float]],
+        left: Sequence[int],
+        *,
+        guess_s: float = 0.0,
+        begin_s: float = 0.0,
     ) -> int:
+        assert len(left) == len(chances)
         assert guess_s >= 0
         assert begin_s >= 0
         return 1 + min(max(map(len, chances)), self._random.choice([0, 1, 2, 5, 15]))
@@ -137,6 +143,13 @@ def test_every_completion_is_that_without_guesses(plain: Session, speculating: S
             values = [token.logprob for token in other.logprobs]
             assert [token.logprob for token in done.logprobs] == pytest.approx(values, abs=1e-4)
             assert [token.id for token in done.logprobs] == [token.id for token in other.logprobs]
+
+
+def test_every_guess_of_the_model_itself_holds(plain: Session) -> None:
+    """It filters, penalises and heals as the model does, and draws by the same numbers."""
+    for done in run(rash(plain, random_session().backend), requests()):
+        if (passes := done.timing.passes) is not None:
+            assert passes.accepted == passes.guessed
 
 
 def test_one_request_after_the_other_gives_the_same(plain: Session, speculating: Session) -> None:
@@ -286,8 +299,14 @@ class Always(Pace):
     """Three guesses, wherever there are any."""
 
     def width(
-        self, chances: Sequence[Sequence[float]], *, guess_s: float = 0.0, begin_s: float = 0.0
+        self,
+        chances: Sequence[Sequence[float]],
+        left: Sequence[int],
+        *,
+        guess_s: float = 0.0,
+        begin_s: float = 0.0,
     ) -> int:
+        assert len(left) == len(chances)
         assert guess_s + begin_s >= 0
         return 1 + min(3, max(map(len, chances)))
 
