@@ -30,7 +30,7 @@ def lookup_rates() -> list[Rate]:
 
     The priors are what the built-in model does where it fills in lines and blocks of code.
     """
-    return [Rate(min(0.35 + 0.06 * length, 0.95), 8) for length in range(MAX_MATCH + 1)]
+    return [Rate(min(0.48 + 0.055 * length, 0.9), 8) for length in range(MAX_MATCH + 1)]
 
 
 class Lookup:

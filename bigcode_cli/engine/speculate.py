@@ -6,8 +6,10 @@ random number that belongs to its place (``protocol.Sampler``), and a draft draw
 its own filtered distribution by the same number: the guess holds if the model draws it too (Daliri
 et al. 2024, coupling by common randomness). So what comes out is not only distributed alike, it
 is the text that the same seed gives without any guess, whoever guessed and however far, and no
-distribution crosses the protocol. Without randomness the rules are one. With it fewer of a
-draft's guesses hold than the most that is possible, by a tenth to a fifth at usual temperatures.
+distribution crosses the protocol; how far it is guessed may follow the clock, and a seed still
+repeats its text. Without randomness the rules are one. With it fewer of a draft's guesses hold
+than the most that is possible: by 4 % at a temperature of 0.4, 10 to 18 % at 0.8 (drafts made of
+the built-in model, on files of two packages).
 
 Guesses are either looked up in the text so far (Saxena 2023, prompt lookup decoding) or drawn by
 a smaller model.
@@ -27,7 +29,7 @@ from bigcode_cli.text.tokenizer import Tokenizer
 
 MAX_GUESSES = WIDTHS[-1] - 1
 
-DRAFT_CHANCE = 0.7
+DRAFT_CHANCE = 0.8
 """How often a draft's guess is taken to hold until some were verified."""
 
 

@@ -131,7 +131,7 @@ def test_no_guess_reaches_beyond_the_context() -> None:
     got: list[list[int]] = [[], []]
     while len(got[0]) < 20:
         guesses = [row[len(own) :] for row, own in zip(expected, got, strict=True)]
-        guesses[1] += [0] * (19 - len(guesses[1]))
+        guesses[1] += [0] * (25 - len(guesses[1]))
         for own, taken in zip(got, rows.verify(guesses), strict=True):
             own += [token.id for token in taken]
     assert got[0][:20] == expected[0]
