@@ -26,6 +26,12 @@ def open_backend(
         UsageError: the device, kernel or backend asked for is not here.
     """
     _refuse_native(options)
+    from bigcode_cli.backends.devices import choose_device
+
+    if options.backend == "auto" and choose_device(options.device).type == "cuda":
+        from bigcode_cli.backends.graph import GraphBackend
+
+        return GraphBackend.open(folder, options, vocab_size=vocab_size, report=report)
     from bigcode_cli.backends.torch import TorchBackend
 
     return TorchBackend.open(folder, options, vocab_size=vocab_size, report=report)

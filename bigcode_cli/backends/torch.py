@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class TorchBackend:
     @classmethod
     def open(
         cls, folder: ModelFolder, options: LoadOptions, *, vocab_size: int, report: Reporter
-    ) -> "TorchBackend":
+    ) -> Self:
         """Load a folder's weights.
 
         Raises:
@@ -103,6 +104,17 @@ class TorchBackend:
                 self._kept, history = KeptRow(history, cache.borrow()), None
             cache.select(origin)
             hidden = hidden[torch.tensor(origin, device=self._device)]
+        return self._make_rows(cache, hidden, prompts, reused=reused, history=history)
+
+    def _make_rows(
+        self,
+        cache: KVCache,
+        hidden: Tensor,
+        prompts: Sequence[Prompt],
+        *,
+        reused: int,
+        history: list[int] | None,
+    ) -> TorchRows:
         return TorchRows(
             self._model, self.info, cache, hidden, prompts, reused=reused, history=history
         )

@@ -73,6 +73,9 @@ def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:
     if kernel == "matmul":
         block_n = 32 if rows >= 32 * _PROGRAMS else 16
         return Config(block_n, 64 if bits == 4 else 128, warps=4, stages=4)
+    if rows >= 64 * _PROGRAMS:
+        # The vocabulary: fewer blocks, as the best of each is looked through once more.
+        return Config(8, min(_TILE // 4, max(_NARROWEST, _power_of_two(columns))), warps=8)
     block_k = max(_NARROWEST, min(_WIDEST, _power_of_two(columns)))
     tile = _TILE // 2 if bits == 32 else _TILE
     block_n = max(1, tile // block_k)

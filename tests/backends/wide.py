@@ -16,6 +16,14 @@ SAMPLED = SamplingOptions(temperature=0.9, top_k=40, top_p=0.95)
 
 
 def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> TorchBackend:
+    """``wide_model`` behind the PyTorch backend."""
+    model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
+    return TorchBackend(model, info)
+
+
+def wide_model(
+    *, multi_query: bool = True, sampled_vocab: int = VOCAB
+) -> tuple[GPTBigCodeForCausalLM, BackendInfo]:
     """A random model whose logits differ enough that every choice is clear."""
     config = GPTBigCodeConfig.from_dict(
         {
@@ -46,7 +54,7 @@ def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> Tor
         vocab_size=sampled_vocab,
         weight_bytes=0,
     )
-    return TorchBackend(model, info)
+    return model, info
 
 
 def prompt(

@@ -97,20 +97,60 @@ def _moments(x, row, epsilon, K: tl.constexpr, PADDED: tl.constexpr):
 
 
 @triton.jit
-def _inputs(x, norm_weight, norm_bias, mean, deviation, k, K: tl.constexpr, NORM: tl.constexpr):
+def _columns(at, BITS: tl.constexpr, BK: tl.constexpr):
+    """Columns from ``at``; of int4 the even ones, ``(BK / 64, 32)``, whose codes lie together."""
+    if BITS == 4:
+        k = at + 2 * (tl.arange(0, BK // GROUP)[:, None] * 32 + tl.arange(0, 32)[None, :])
+    else:
+        k = at + tl.arange(0, BK)
+    return k
+
+
+@triton.jit
+def _gains(weight, bias, k, K: tl.constexpr, NORM: tl.constexpr):
+    """What LayerNorm multiplies columns ``k`` by and adds to them; nobody writes these."""
+    gain = 1.0
+    shift = 0.0
+    if NORM:
+        gain = tl.load(weight + k, mask=k < K, other=0.0).to(tl.float32)
+        shift = tl.load(bias + k, mask=k < K, other=0.0).to(tl.float32)
+    return gain, shift
+
+
+@triton.jit
+def _inputs(x, k, mean, deviation, gain, shift, K: tl.constexpr, NORM: tl.constexpr):
     """Columns ``k`` of the one row, normalised if asked for; 0 beyond its end."""
     values = tl.load(x + k, mask=k < K, other=0.0).to(tl.float32)
     if NORM:
-        weight = tl.load(norm_weight + k, mask=k < K, other=0.0).to(tl.float32)
-        bias = tl.load(norm_bias + k, mask=k < K, other=0.0).to(tl.float32)
-        values = tl.where(k < K, (values - mean) * deviation * weight + bias, 0.0)
+        values = tl.where(k < K, (values - mean) * deviation * gain + shift, 0.0)
     return values
 
 
 @triton.jit
+def _bias(bias, n, N: tl.constexpr, BN: tl.constexpr, HAS_BIAS: tl.constexpr):
+    added = tl.zeros([BN], tl.float32)
+    if HAS_BIAS:
+        added = tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)
+    return added
+
+
+@triton.jit
+def _before(out, lengths, m, n, rows, N: tl.constexpr, EPILOGUE: tl.constexpr):
+    """What the end needs of what the last kernels wrote: asked for early, it is there in time."""
+    old = 0.0
+    slot = 0
+    if EPILOGUE == ADD:
+        here = (m < rows)[:, None] & (n < N)[None, :]
+        old = tl.load(out + m[:, None] * N + n[None, :], mask=here, other=0.0)
+    if EPILOGUE == APPEND:
+        slot = tl.load(lengths + m, mask=m < rows, other=0)
+    return old, slot
+
+
+@triton.jit
 def _finish(
-    y, m, n, rows, scale, bias, out, cache, lengths, best, best_id, capacity,
-    N: tl.constexpr, BITS: tl.constexpr, HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr,
+    y, added, old, slot, m, n, rows, scale, out, cache, best, best_id, capacity,
+    N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
     ACTIVATION: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
     BN: tl.constexpr,
 ):  # fmt: skip
@@ -118,14 +158,12 @@ def _finish(
     here = (m < rows)[:, None] & (n < N)[None, :]
     if BITS == 8:
         y *= tl.load(scale + n, mask=n < N, other=0.0)[None, :]
-    if HAS_BIAS:
-        y += tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)[None, :]
+    y += added[None, :]
     place = m[:, None] * N + n[None, :]
     if EPILOGUE == STORE:
         y = _activated(y, ACTIVATION)
         tl.store(out + place, y.to(out.dtype.element_ty), mask=here)
     elif EPILOGUE == ADD:
-        old = tl.load(out + place, mask=here, other=0.0)
         tl.store(out + place, old + y, mask=here)
     elif EPILOGUE == APPEND:
         WIDTH: tl.constexpr = HEADS * HEAD_DIM
@@ -140,7 +178,6 @@ def _finish(
             is_query = inside < HEAD_DIM
             in_query = head * HEAD_DIM + inside
             in_slot = inside - HEAD_DIM
-        slot = tl.load(lengths + m, mask=m < rows, other=0)
         y = y.to(out.dtype.element_ty)
         tl.store(out + m[:, None] * WIDTH + in_query[None, :], y, mask=here & is_query[None, :])
         rank = m.to(tl.int64)[:, None] * KV_HEADS + head[None, :]
@@ -174,8 +211,15 @@ def matvec(
     """``y = W norm(x) + b`` for one row; ``BLOCK_N`` outputs a program."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    m = tl.arange(0, 1)
     ahead = _weights(weight, n, 0, N, K, BITS, BLOCK_N, BLOCK_K)
+    added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
+    k = _columns(0, BITS, BLOCK_K)
+    gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
+    if BITS == 4:
+        gain_odd, shift_odd = _gains(norm_weight, norm_bias, k + 1, K, NORM)
     _begin(PDL)
+    old, slot = _before(out, lengths, m, n, 1, N, EPILOGUE)
     mean = 0.0
     deviation = 1.0
     if NORM:
@@ -188,31 +232,33 @@ def matvec(
         tile = ahead
         if step + 1 < STEPS:
             ahead = _weights(weight, n, (step + 1) * BLOCK_K, N, K, BITS, BLOCK_N, BLOCK_K)
+        if step > 0:
+            k = _columns(step * BLOCK_K, BITS, BLOCK_K)
+            gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
+            if BITS == 4:
+                gain_odd, shift_odd = _gains(norm_weight, norm_bias, k + 1, K, NORM)
+        values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
         if BITS == 4:
+            odd = _inputs(x, k + 1, mean, deviation, gain_odd, shift_odd, K, NORM)
             GROUPS: tl.constexpr = (K + 63) // 64
             group = step * (BLOCK_K // GROUP) + tl.arange(0, BLOCK_K // GROUP)
-            even = group[:, None] * GROUP + 2 * tl.arange(0, 32)[None, :]
-            low = _inputs(x, norm_weight, norm_bias, mean, deviation, even, K, NORM)
-            high = _inputs(x, norm_weight, norm_bias, mean, deviation, even + 1, K, NORM)
             factor = tl.load(
                 scale + n[:, None, None] * GROUPS + group[None, :, None],
                 mask=(n < N)[:, None, None] & (group < GROUPS)[None, :, None],
                 other=0.0,
             )
             codes = tile.to(tl.int32)
-            product = ((codes & 15) - 8).to(tl.float32) * low[None, :, :]
-            product += ((codes >> 4) - 8).to(tl.float32) * high[None, :, :]
+            product = ((codes & 15) - 8).to(tl.float32) * values[None, :, :]
+            product += ((codes >> 4) - 8).to(tl.float32) * odd[None, :, :]
             partial += product * factor
         else:
-            k = step * BLOCK_K + tl.arange(0, BLOCK_K)
-            values = _inputs(x, norm_weight, norm_bias, mean, deviation, k, K, NORM)
             partial += tile.to(tl.float32) * values[None, :]
     if BITS == 4:
         partial = tl.sum(partial, 2)
     y = tl.sum(partial, 1)
     _finish(
-        y[None, :], tl.arange(0, 1), n, 1, scale, bias, out, cache, lengths, best, best_id,
-        capacity, N, BITS, HAS_BIAS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+        y[None, :], added, old, slot, m, n, 1, scale, out, cache, best, best_id,
+        capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
     )  # fmt: skip
 
 
@@ -229,7 +275,9 @@ def matmul(
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     is_row = (m < rows)[:, None]
+    added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
     _begin(PDL)
+    old, slot = _before(out, lengths, m, n, rows, N, EPILOGUE)
     y = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     if BITS == 4:
         GROUPS: tl.constexpr = (K + 63) // 64
@@ -255,8 +303,8 @@ def matmul(
             tile = _weights(weight, n, at, N, K, BITS, BLOCK_N, BLOCK_K).to(x.dtype.element_ty)
             y = tl.dot(values, tl.trans(tile), y, input_precision="ieee")
     _finish(
-        y, m, n, rows, scale, bias, out, cache, lengths, best, best_id,
-        capacity, N, BITS, HAS_BIAS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+        y, added, old, slot, m, n, rows, scale, out, cache, best, best_id,
+        capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
     )  # fmt: skip
 
 
@@ -270,7 +318,8 @@ def normalise(
     _begin(PDL)
     mean, deviation = _moments(x, row, epsilon, K, PADDED)
     k = tl.arange(0, PADDED)
-    values = _inputs(x + row * K, weight, bias, mean, deviation, k, K, True)
+    gain, shift = _gains(weight, bias, k, K, True)
+    values = _inputs(x + row * K, k, mean, deviation, gain, shift, K, True)
     tl.store(out + row * K + k, values.to(out.dtype.element_ty), mask=k < K)
 
 

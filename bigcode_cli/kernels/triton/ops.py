@@ -198,6 +198,7 @@ class TritonOps:
             BLOCKS=self._blocks,
             PADDED=_power_of_two(self._blocks),
             PDL=self._overlaps,
+            num_warps=8,
             **self._launch,
         )
 
