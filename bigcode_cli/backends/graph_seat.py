@@ -91,7 +91,9 @@ class Seat:
             self._landings = [
                 torch.zeros(2, rows, dtype=torch.float64, pin_memory=is_cuda) for _ in range(2)
             ]
-        self._arrivals = [torch.cuda.Event() for _ in range(2)] if is_cuda else []
+        self._arrivals: list[torch.cuda.Event] = []
+        if is_cuda:
+            self._arrivals = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
         self._flights = 0
         self._graphs: dict[Mode, torch.cuda.CUDAGraph] = {}
         self._sitter: weakref.ref[Sitter] | None = None
@@ -120,7 +122,7 @@ class Seat:
             return
         with torch.cuda.device(self._device):
             # Once beforehand, on a stream of its own: what is compiled or allocated lazily, is.
-            aside = torch.cuda.Stream()
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 self._step(mode)

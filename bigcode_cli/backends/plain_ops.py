@@ -35,8 +35,8 @@ class PlainOps:
         geometry, rows = self._geometry, buffers.rows
         projected = self._linear(layer.projection, self._norm(layer.before_attention, buffers))
         if geometry.kv_heads == 1:
-            query, key_value = projected.split([geometry.width, 2 * geometry.head_dim], dim=-1)
-            key_value = key_value[:, None]
+            query = projected[:, : geometry.width]
+            key_value = projected[:, None, geometry.width :]
         else:
             heads = projected.view(rows, geometry.heads, 3 * geometry.head_dim)
             query, key_value = heads[..., : geometry.head_dim], heads[..., geometry.head_dim :]

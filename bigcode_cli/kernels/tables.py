@@ -1,4 +1,4 @@
-"""How each kernel is laid out for each shape: tuned on hardware once, chosen by reasoning elsewhere.
+"""How each kernel is laid out for each shape: tuned on hardware once, reasoned out elsewhere.
 
 ``tuned.json`` comes with the package, so no user waits for tuning: by device name, then by
 ``kernel out x in, bits``. ``python -m bigcode_cli.kernels.tune`` fills it in.

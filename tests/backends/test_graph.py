@@ -60,7 +60,9 @@ def told(notes: list[str]) -> object:
 
 @pytest.mark.parametrize("multi_query", [True, False])
 @pytest.mark.parametrize(
-    "options", [GREEDY, SAMPLED, PENALISED, GREEDY_PENALISED], ids=["greedy", "drawn", "both", "pen"]
+    "options",
+    [GREEDY, SAMPLED, PENALISED, GREEDY_PENALISED],
+    ids=["greedy", "drawn", "both", "pen"],
 )
 def test_tokens_equal_those_of_the_torch_backend(
     multi_query: bool, options: SamplingOptions
@@ -186,9 +188,10 @@ def test_logits_that_are_no_numbers_are_an_error() -> None:
         rows.step()
     with torch.no_grad():
         backend._model.transformer.ln_f.weight[3] = torch.nan
+    # One step was under way already.
+    rows.step()
     with pytest.raises(ModelCorruptError, match="not numbers"):
-        for _ in range(2):
-            rows.step()
+        rows.step()
 
 
 @pytest.mark.parametrize("bits", ["int8", "int4"])

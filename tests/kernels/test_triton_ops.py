@@ -1,6 +1,7 @@
 """Each kernel against its slow twin, and a whole step of them."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -22,9 +23,7 @@ def triton_ops(shape: Geometry, buffers: Buffers) -> Ops:
 
     device = buffers.ids.device
     hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
-    return TritonOps(
-        shape, buffers.rows, device=device, wide=PlainOps(shape), overlaps=hopper
-    )
+    return TritonOps(shape, buffers.rows, device=device, wide=PlainOps(shape), overlaps=hopper)
 
 
 def assert_close(got: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
@@ -122,7 +121,7 @@ def test_queries_keys_and_values_go_where_attention_looks(
     ids=["multi-query", "multi-head", "more heads than a block", "odd heads"],
 )
 def test_attention_equals_its_twin(
-    device: torch.device, changes: dict[str, int], rows: int
+    device: torch.device, changes: dict[str, Any], rows: int
 ) -> None:
     pair = Pair(device, rows=rows, **changes)
     pair.fast.query.normal_()
@@ -134,8 +133,7 @@ def test_attention_equals_its_twin(
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 63, 64, 65, 129, 1500])
 def test_attention_at_every_kind_of_length(device: torch.device, length: int) -> None:
-    """One split, several, and blocks that end in the middle; twice, as tickets must be given back.
-    """
+    """One split, several, blocks that end in the middle; twice, as tickets are given back."""
     pair = Pair(device, capacity=2000, positions=2000, layers=1)
     pair.fast.query.normal_()
     pair.slow.query.copy_(pair.fast.query)

@@ -187,9 +187,7 @@ def _finish(
         tl.store(out + place, y, mask=here)
         # A maximum passes over what is no number: it is put in by hand, for the host to see.
         broken = tl.max((y != y).to(tl.int32), 1) > 0
-        top, index = tl.max(
-            tl.where(here & (y == y), y, -float("inf")), 1, return_indices=True
-        )
+        top, index = tl.max(tl.where(here & (y == y), y, -float("inf")), 1, return_indices=True)
         blocks = tl.num_programs(0)
         block = tl.program_id(0)
         top = tl.where(broken, float("nan"), top)

@@ -262,8 +262,8 @@ class TritonOps:
             epsilon = 0.0 if norm is None else norm.epsilon
             matrix.matvec[(blocks,)](
                 inputs, weight, scale, bias, norm_weight, norm_bias, *ends,
-                epsilon, buffers.capacity, PADDED=_power_of_two(matrix_.columns), NORM=norm is not None,
-                **fixed,
+                epsilon, buffers.capacity, PADDED=_power_of_two(matrix_.columns),
+                NORM=norm is not None, **fixed,
             )  # fmt: skip
             return blocks
         if norm is not None:
