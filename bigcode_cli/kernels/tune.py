@@ -47,7 +47,9 @@ def layouts(rows: int, columns: int, bits: int) -> Iterator[Config]:
     """Layouts worth timing: tiles of 16 to 128 numbers a thread, long in the row."""
     default = default_config("matvec", rows, columns, bits)
     found = {default}
-    for block_k, tile, warps in product((512, 1024, 2048), _TILES, (4, 8)):
+    # Unpacked, four bits fill more registers.
+    tiles = _TILES[:2] if bits == 4 else _TILES
+    for block_k, tile, warps in product((512, 1024, 2048), tiles, (4, 8)):
         block_n = tile // block_k
         fits = block_k < 2 * columns and 1 <= block_n <= 16
         if fits and 16 <= tile // (32 * warps) <= 64 and rows // block_n >= 64:
@@ -120,7 +122,8 @@ def compiled(case: Case) -> None:
     """Put the kernel into Triton's cache on disk, without running it."""
     from bigcode_cli.kernels.triton import matrix
 
-    matrix.matvec.warmup(grid=(1,), **arguments(case, dict(dtypes(case))))
+    # Only what comes by position may be a dtype in the place of a tensor.
+    matrix.matvec.warmup(*dtypes(case).values(), grid=(1,), **arguments(case, {}))
 
 
 def drawn(case: Case) -> dict[str, Tensor]:

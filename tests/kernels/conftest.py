@@ -6,6 +6,8 @@ import os
 import pytest
 import torch
 
+from bigcode_cli.kernels.tables import Config
+
 if not torch.cuda.is_available():
     # Read when a kernel is defined, so before any is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -19,3 +21,12 @@ def device() -> torch.device:
         pytest.skip("triton is not installed: its kernels have no test here")
     torch.set_num_threads(1)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def few_programs(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes its time for each program, whatever is in it."""
+    if device.type == "cpu":
+        from bigcode_cli.kernels.triton import ops
+
+        monkeypatch.setattr(ops, "config_of", lambda *_: Config(64, 64))

@@ -10,6 +10,8 @@ from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.records import SamplingOptions
 from tests.backends.wide import GREEDY, SAMPLED, ids_of, prompt, wide_model
 
+pytestmark = pytest.mark.usefixtures("few_programs")
+
 PENALISED = SamplingOptions(temperature=0.7, repetition_penalty=1.3, min_p=0.02)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from bigcode_cli.backends.plain_ops import PlainOps
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.step import Ops, run_layers
-from bigcode_cli.kernels.tables import Config
 from bigcode_cli.kernels.weights import Geometry
 from tests.kernels.shapes import Numbers, copied, geometry
+
+pytestmark = pytest.mark.usefixtures("few_programs")
 
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
 ROWS = [1, 3]
@@ -31,15 +32,6 @@ def assert_close(got: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert got.isfinite().all()
     error = (got.double() - expected.double()).norm() / expected.double().norm()
     assert error < TOLERANCE[dtype], error
-
-
-@pytest.fixture(autouse=True)
-def _few_programs(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter takes its time for each program, whatever is in it."""
-    if device.type == "cpu":
-        from bigcode_cli.kernels.triton import ops
-
-        monkeypatch.setattr(ops, "config_of", lambda *_: Config(64, 64))
 
 
 class Pair:

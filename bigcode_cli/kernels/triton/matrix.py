@@ -209,6 +209,7 @@ def matvec(
     """``y = W norm(x) + b`` for one row; ``BLOCK_N`` outputs a program."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    GROUPS: tl.constexpr = (K + 63) // 64
     m = tl.arange(0, 1)
     ahead = _weights(weight, n, 0, N, K, BITS, BLOCK_N, BLOCK_K)
     added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
@@ -238,7 +239,6 @@ def matvec(
         values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
         if BITS == 4:
             odd = _inputs(x, k + 1, mean, deviation, gain_odd, shift_odd, K, NORM)
-            GROUPS: tl.constexpr = (K + 63) // 64
             group = step * (BLOCK_K // GROUP) + tl.arange(0, BLOCK_K // GROUP)
             factor = tl.load(
                 scale + n[:, None, None] * GROUPS + group[None, :, None],
