@@ -19,6 +19,9 @@ TABLE = Path(__file__).with_name("tuned.json")
 _PROGRAMS = 264
 """Two for each of an H100's 132 multiprocessors."""
 
+HEAD_BLOCK = 16
+"""Query heads of one program of ``attend``: the matrix units' least."""
+
 _TILE = 4096
 _WIDEST = 2048
 _NARROWEST = 256
@@ -66,6 +69,53 @@ def config_of(kernel: str, rows: int, columns: int, bits: int, device: str) -> C
         if key in table:
             return Config(*table[key])
     return default_config(kernel, rows, columns, bits)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionConfig:
+    """The layout of ``attend``.
+
+    Attributes:
+        slots: of the cache at a time.
+        splits: programs that share a row's slots at most.
+        joined: parts that are summed up at a time.
+    """
+
+    slots: int
+    splits: int
+    joined: int
+    warps: int
+
+
+def attention_key(heads: int, kv_heads: int, head_dim: int) -> str:
+    """The name of one row's attention in the table."""
+    return f"attend {heads}/{kv_heads}x{head_dim}"
+
+
+def attention_config(
+    heads: int, kv_heads: int, head_dim: int, groups: int, device: str
+) -> AttentionConfig:
+    """The layout of ``attend``: tuned for a row that is alone with one key head, else reasoned out.
+
+    Args:
+        groups: of heads that share a program, of all rows.
+    """
+    tables = _tables()
+    key = attention_key(heads, kv_heads, head_dim)
+    alone = kv_heads == 1 and groups == -(-heads // HEAD_BLOCK)
+    if alone:
+        for table in (tables.get(device, {}), *tables.values()):
+            if key in table:
+                return AttentionConfig(*table[key])
+    return default_attention(groups)
+
+
+def default_attention(groups: int) -> AttentionConfig:
+    """Programs enough to fill the device, each with a block at least; parts few enough to join."""
+    splits = 32
+    while splits > 4 and splits * groups > _PROGRAMS:
+        splits //= 2
+    return AttentionConfig(32, splits, 4, 4)
 
 
 def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:

@@ -9,11 +9,10 @@ All kernels are compiled beforehand, by several processes.
 import argparse
 import json
 import os
-import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple
-from itertools import product
+from itertools import chain, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +21,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bigcode_cli.kernels import tune_attention
 from bigcode_cli.kernels.shapes import SHAPES, matrices
-from bigcode_cli.kernels.tables import TABLE, Config, default_config, key_of
+from bigcode_cli.kernels.tables import (
+    TABLE,
+    Config,
+    attention_key,
+    default_config,
+    key_of,
+)
+from bigcode_cli.kernels.timing import read_bandwidth, timed
 
 _ROTATED_BYTES = 2**28
 """Of copies of one matrix: several times the L2 cache of any GPU."""
 _MOST_COPIES = 64
-_REPLAYS = 15
 _TILES = (2048, 4096, 8192, 16384)
 _GROUP = 64
 
@@ -154,31 +160,6 @@ def drawn(case: Case) -> dict[str, Tensor]:
     return {**parts, "weight": weight, "lengths": counters, "best_id": counters.clone()}
 
 
-def timed(launch: Callable[[int], object], copies: int) -> float:
-    """Seconds a launch, all of them in one CUDA graph; the median of some replays."""
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(aside):
-        launch(0)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for copy in range(copies):
-            launch(copy)
-    times: list[float] = []
-    for _ in range(_REPLAYS):
-        start, end = _event(), _event()
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1000 / copies)
-    return statistics.median(times[3:])
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
 def measured(group: list[Case]) -> tuple[Case, float, float]:
     """The best layout of one matrix, its time and that of cuBLAS (bf16) in seconds."""
     from bigcode_cli.kernels.triton import matrix
@@ -202,13 +183,6 @@ def measured(group: list[Case]) -> tuple[Case, float, float]:
     return best, times[best], peer
 
 
-def read_bandwidth() -> float:
-    """Bytes a second that a sum over 4 GiB reads."""
-    block = torch.randn(2**30, device="cuda")
-    out = torch.empty(2**10, device="cuda")
-    return block.numel() * 4 / timed(lambda _: torch.sum(block.view(2**10, -1), 1, out=out), 2)
-
-
 def main() -> None:
     """See the module's beginning."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -219,6 +193,7 @@ def main() -> None:
     every = cases(chosen.shapes, chosen.bits)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         list(pool.map(compiled, every, chunksize=4))
+        list(pool.map(tune_attention.compiled, chain(*map(tune_attention.layouts, chosen.shapes))))
     device = torch.cuda.get_device_name()
     bandwidth = read_bandwidth()
     print(f"{device}: {bandwidth / 1e12:.2f} TB/s read, {len(every)} layouts")
@@ -238,6 +213,16 @@ def main() -> None:
         )
         key = key_of("matvec", best.rows, best.columns, best.bits)
         tables.setdefault(device, {})[key] = list(astuple(best.config))
+    for name in chosen.shapes:
+        layout, times = tune_attention.measured(name)
+        shape = SHAPES[name]
+        at = ", ".join(
+            f"{seconds * 1e6:.1f} us at {depth}"
+            for seconds, depth in zip(times, tune_attention.DEPTHS, strict=True)
+        )
+        print(f"attention of {name}: {at}, {astuple(layout)}", flush=True)
+        key = attention_key(shape.heads, shape.kv_heads, shape.head_dim)
+        tables.setdefault(device, {})[key] = list(astuple(layout))
     chosen.out.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,15 @@ import pytest
 
 from bigcode_cli.kernels import tables
 from bigcode_cli.kernels.shapes import SHAPES, matrices
-from bigcode_cli.kernels.tables import TABLE, Config, config_of, default_config
+from bigcode_cli.kernels.tables import (
+    TABLE,
+    AttentionConfig,
+    Config,
+    attention_config,
+    config_of,
+    default_attention,
+    default_config,
+)
 from bigcode_cli.kernels.tune import cases
 
 
@@ -29,9 +37,7 @@ def test_default_layouts_can_be_compiled(name: str, bits: int) -> None:
 def test_the_default_is_among_what_tuning_tries() -> None:
     for case in cases(["santacoder"], [16, 8]):
         kernel, shape = "matvec", (case.rows, case.columns, case.bits)
-        tried = {
-            other.config for other in cases(["santacoder"], [16, 8]) if other[:4] == case[:4]
-        }
+        tried = {other.config for other in cases(["santacoder"], [16, 8]) if other[:4] == case[:4]}
         assert default_config(kernel, *shape) in tried
 
 
@@ -56,5 +62,29 @@ def test_a_table_serves_its_device_and_lends_to_others(
 def test_every_entry_of_the_table_is_a_layout() -> None:
     for table in json.loads(TABLE.read_text(encoding="utf-8")).values():
         for key, values in table.items():
-            assert key.startswith(("matvec ", "matmul "))
-            assert list(astuple(Config(*values))) == values
+            assert key.startswith(("matvec ", "attend "))
+            kind = Config if key.startswith("matvec") else AttentionConfig
+            assert list(astuple(kind(*values))) == values
+
+
+def test_attention_is_split_among_no_more_programs_than_fill_the_device() -> None:
+    assert [default_attention(groups).splits for groups in (1, 3, 16, 64, 1000)] == [
+        32,
+        32,
+        16,
+        4,
+        4,
+    ]
+
+
+def test_a_tuned_attention_serves_rows_that_are_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tuned.json").write_text(json.dumps({"A": {"attend 48/1x128": [64, 16, 8, 8]}}))
+    monkeypatch.setattr(tables, "TABLE", tmp_path / "tuned.json")
+    tables._tables.cache_clear()
+    try:
+        assert attention_config(48, 1, 128, 3, "B") == AttentionConfig(64, 16, 8, 8)
+        assert attention_config(48, 1, 128, 6, "B") == default_attention(6)
+    finally:
+        tables._tables.cache_clear()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.step import Ops
-from bigcode_cli.kernels.tables import config_of
+from bigcode_cli.kernels.tables import HEAD_BLOCK, attention_config, config_of
 from bigcode_cli.kernels.triton import attention, matrix
 from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
 
@@ -26,11 +26,6 @@ _ACTIVATIONS = {
 }
 _WIDEST_NORM = 16384
 _WIDEST_HEAD = 256
-_HEAD_BLOCK = 16
-_SLOTS = 32
-_SPLITS = {1: 32, 2: 32, 4: 16, 8: 16, 16: 8}
-"""Programs that share a row's slots, by the groups of heads that there are: enough to fill an
-H100's 132 multiprocessors, no more than join quickly."""
 _EMBED_BLOCK = 1024
 
 
@@ -71,11 +66,13 @@ class TritonOps:
         self._launch = {"launch_pdl": True} if overlaps else {}
         self._device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         shared = geometry.heads // geometry.kv_heads
-        self._head_groups = geometry.kv_heads * -(-shared // _HEAD_BLOCK)
+        self._head_groups = geometry.kv_heads * -(-shared // HEAD_BLOCK)
         groups = rows * self._head_groups
-        self._splits = splits_of(groups)
+        self._attention = attention_config(
+            geometry.heads, geometry.kv_heads, geometry.head_dim, groups, self._device
+        )
         self._padded_head = max(16, _power_of_two(geometry.head_dim))
-        noted = (groups, self._splits, _HEAD_BLOCK)
+        noted = (groups, self._attention.splits, HEAD_BLOCK)
         with torch.inference_mode(False):
             self._maxima = torch.zeros(noted, device=device)
             self._sums = torch.zeros(noted, device=device)
@@ -120,8 +117,8 @@ class TritonOps:
 
     def attend(self, layer: Layer, cache: Tensor, buffers: Buffers) -> None:
         """See ``Ops``."""
-        geometry = self._geometry
-        attention.attend[(self._rows, self._head_groups, self._splits)](
+        geometry, layout = self._geometry, self._attention
+        attention.attend[(self._rows, self._head_groups, layout.splits)](
             buffers.query,
             cache,
             buffers.lengths,
@@ -136,11 +133,11 @@ class TritonOps:
             KV_HEADS=geometry.kv_heads,
             HEAD_DIM=geometry.head_dim,
             PADDED=self._padded_head,
-            SPLITS=self._splits,
-            BLOCK=_SLOTS,
-            JOINED=min(self._splits, 4),
+            SPLITS=layout.splits,
+            BLOCK=layout.slots,
+            JOINED=layout.joined,
             PDL=self._overlaps,
-            num_warps=4,
+            num_warps=layout.warps,
             num_stages=2,
             **self._launch,
         )
@@ -288,11 +285,6 @@ class TritonOps:
             num_warps=4,
             **self._launch,
         )
-
-
-def splits_of(groups: int) -> int:
-    """How many programs share the slots of each of so many groups of heads."""
-    return next((splits for most, splits in _SPLITS.items() if groups <= most), 4)
 
 
 def _power_of_two(count: int) -> int:
