@@ -49,6 +49,7 @@ class GraphRows(TorchRows):
         super().__init__(model, info, cache, hidden, prompts, reused=reused, history=history)
         self._seats = seats
         self._seat: Seat | None = None
+        self._is_refused = False
         self._mode = Mode(drawn=False, penalised=False)
         # What each row may still draw is bounded by the longest budget: rows leave at their own.
         self._budget = max(prompt.max_new_tokens for prompt in prompts)
@@ -117,11 +118,13 @@ class GraphRows(TorchRows):
     def _sit(self) -> bool:
         """Take a seat, if there is one."""
         left = self._budget - self._sampled
-        if left < 1:
+        if left < 1 or self._is_refused:
             return False
         mode = Mode(drawn=self._options.any_drawn, penalised=self._options.any_penalty)
         seat = self._seats.take(len(self), self._cache.longest + left, mode)
         if seat is None:
+            # Asking again at every step would cost more than the steps.
+            self._is_refused = True
             return False
         assert self._pending is not None
         seat.sit(self, self._cache, self._pending)
