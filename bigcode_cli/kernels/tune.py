@@ -3,19 +3,19 @@
 For each matrix of the family's shapes every layout is timed as a step launches it, with its norm
 and its end, overlapping with its like, over copies that no cache can hold. Beside the best stand
 cuBLAS, or for quantised weights what it takes to read them, and the share of the bandwidth.
-All kernels are compiled beforehand, by several processes.
+Kernels are compiled by several processes meanwhile.
 """
 
 import argparse
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import astuple
-from itertools import chain, product
+from itertools import groupby, product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from bigcode_cli.kernels import tune_attention
 from bigcode_cli.kernels.shapes import SHAPES, matrices
 from bigcode_cli.kernels.tables import (
     TABLE,
+    AttentionConfig,
     Config,
     attention_key,
     default_config,
@@ -34,9 +35,11 @@ from bigcode_cli.kernels.timing import read_bandwidth, timed
 
 _ROTATED_BYTES = 2**28
 """Of copies of one matrix: several times the L2 cache of any GPU."""
-_MOST_COPIES = 64
+_MOST_COPIES = 256
 _TILES = (2048, 4096, 8192, 16384)
 _GROUP = 64
+
+Layout = TypeVar("Layout")
 
 
 class Case(NamedTuple):
@@ -183,6 +186,49 @@ def measured(group: list[Case]) -> tuple[Case, float, float]:
     return best, times[best], peer
 
 
+class Found:
+    """The table, written anew with each entry: whatever ends the tuning leaves what it found."""
+
+    def __init__(self, device: str, out: Path) -> None:
+        self._tables = json.loads(TABLE.read_text(encoding="utf-8"))
+        self._own: dict[str, list[int]] = self._tables.setdefault(device, {})
+        self._out = out
+
+    def add(self, key: str, layout: Config | AttentionConfig) -> None:
+        """Enter one."""
+        self._own[key] = list(astuple(layout))
+        text = json.dumps(self._tables, indent=1, sort_keys=True) + "\n"
+        part = self._out.with_name(self._out.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self._out)
+
+
+def tune_matrix(group: list[Case], found: Found, bandwidth: float) -> None:
+    """Enter one matrix's best layout, and say what it comes to."""
+    best, seconds, peer = measured(group)
+    stored = best.rows * best.columns * best.bits / 8
+    print(
+        f"{best.role:10} {best.rows:6}x{best.columns:<6} {best.bits:2} bits "
+        f"{seconds * 1e6:7.1f} us  cuBLAS {peer * 1e6:7.1f}  floor "
+        f"{stored / bandwidth * 1e6:7.1f}  {stored / seconds / 1e12:5.2f} TB/s  "
+        f"{astuple(best.config)}",
+        flush=True,
+    )
+    found.add(key_of("matvec", best.rows, best.columns, best.bits), best.config)
+
+
+def tune_heads(name: str, layouts: list[AttentionConfig], found: Found) -> None:
+    """Enter one shape's best layout of attention, and say what it comes to."""
+    layout, times = tune_attention.measured(name, layouts)
+    shape = SHAPES[name]
+    at = ", ".join(
+        f"{seconds * 1e6:.1f} us at {depth}"
+        for seconds, depth in zip(times, tune_attention.DEPTHS, strict=True)
+    )
+    print(f"attention of {name}: {at}, {astuple(layout)}", flush=True)
+    found.add(attention_key(shape.heads, shape.kv_heads, shape.head_dim), layout)
+
+
 def main() -> None:
     """See the module's beginning."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -190,40 +236,39 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", type=int, choices=(16, 8, 4), default=[16, 8, 4])
     parser.add_argument("--out", type=Path, default=TABLE)
     chosen = parser.parse_args()
-    every = cases(chosen.shapes, chosen.bits)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        list(pool.map(compiled, every, chunksize=4))
-        list(pool.map(tune_attention.compiled, chain(*map(tune_attention.layouts, chosen.shapes))))
     device = torch.cuda.get_device_name()
-    bandwidth = read_bandwidth()
-    print(f"{device}: {bandwidth / 1e12:.2f} TB/s read, {len(every)} layouts")
-    tables = json.loads(TABLE.read_text(encoding="utf-8"))
-    groups: dict[str, list[Case]] = {}
-    for case in every:
-        groups.setdefault(f"{case.role} {case[1:4]}", []).append(case)
-    for group in groups.values():
-        best, seconds, peer = measured(group)
-        stored = best.rows * best.columns * best.bits / 8
-        print(
-            f"{best.role:10} {best.rows:6}x{best.columns:<6} {best.bits:2} bits "
-            f"{seconds * 1e6:7.1f} us  cuBLAS {peer * 1e6:7.1f}  floor "
-            f"{stored / bandwidth * 1e6:7.1f}  {stored / seconds / 1e12:5.2f} TB/s  "
-            f"{astuple(best.config)}",
-            flush=True,
-        )
-        key = key_of("matvec", best.rows, best.columns, best.bits)
-        tables.setdefault(device, {})[key] = list(astuple(best.config))
-    for name in chosen.shapes:
-        layout, times = tune_attention.measured(name)
-        shape = SHAPES[name]
-        at = ", ".join(
-            f"{seconds * 1e6:.1f} us at {depth}"
-            for seconds, depth in zip(times, tune_attention.DEPTHS, strict=True)
-        )
-        print(f"attention of {name}: {at}, {astuple(layout)}", flush=True)
-        key = attention_key(shape.heads, shape.kv_heads, shape.head_dim)
-        tables.setdefault(device, {})[key] = list(astuple(layout))
-    chosen.out.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    found = Found(device, chosen.out)
+    listed = cases(chosen.shapes, chosen.bits)
+    groups = [list(group) for _, group in groupby(listed, key=lambda case: case[:4])]
+    workers = max(1, (os.cpu_count() or 2) - 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        # What is compiled first is timed while the rest is compiled.
+        heads = {
+            name: [
+                (layout, pool.submit(tune_attention.compiled, name, layout))
+                for layout in tune_attention.layouts(name)
+            ]
+            for name in chosen.shapes
+        }
+        every = [[(case, pool.submit(compiled, case)) for case in group] for group in groups]
+        bandwidth = read_bandwidth()
+        print(f"{device}: {bandwidth / 1e12:.2f} TB/s read", flush=True)
+        for name, layouts_ in heads.items():
+            tune_heads(name, _usable(layouts_), found)
+        for group in every:
+            tune_matrix(_usable(group), found, bandwidth)
+
+
+def _usable(compiling: list[tuple[Layout, Future[None]]]) -> list[Layout]:
+    """Those that could be compiled, once all of them were tried."""
+    usable = []
+    for layout, future in compiling:
+        error = future.exception()
+        if error is None:
+            usable.append(layout)
+        else:
+            print(f"{layout} cannot be compiled: {error}", flush=True)
+    return usable
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ DEPTHS = (500, 1900)
 """Slots that a row fills while it is timed."""
 
 _SLOTS = 2048
-_COPIES = 64
+_COPIES = 512
+"""Of the cache: together more than the L2 cache of any GPU holds, as layers behind weights are."""
 
 
-def layouts(name: str) -> list[tuple[str, AttentionConfig]]:
-    """Layouts of one row's attention worth timing, with the shape's name."""
+def layouts(name: str) -> list[AttentionConfig]:
+    """Layouts of one row's attention worth timing."""
     return [
-        (name, AttentionConfig(slots, splits, joined, warps))
+        AttentionConfig(slots, splits, joined, warps)
         for slots, splits, joined, warps in product((32, 64, 128), (8, 16, 32), (4, 8), (4, 8))
         if slots * SHAPES[name].head_dim <= 2048 * warps
     ]
@@ -46,18 +47,18 @@ def arguments(shape: Geometry, config: AttentionConfig) -> dict[str, Any]:
     }
 
 
-def compiled(which: tuple[str, AttentionConfig]) -> None:
+def compiled(name: str, layout: AttentionConfig) -> None:
     """As ``tune.compiled``."""
     from bigcode_cli.kernels.triton import attention
 
     half, single, count = torch.bfloat16, torch.float32, torch.int32
     kinds = (half, half, count, half, single, single, single, count)
-    fixed = arguments(SHAPES[which[0]], which[1])
+    fixed = arguments(SHAPES[name], layout)
     attention.attend.warmup(*kinds, grid=(1,), **fixed)
 
 
-def measured(name: str) -> tuple[AttentionConfig, list[float]]:
-    """The best layout for a shape, and its time in seconds at each of ``DEPTHS``."""
+def measured(name: str, layouts: list[AttentionConfig]) -> tuple[AttentionConfig, list[float]]:
+    """The best of these layouts for a shape, and its time in seconds at each of ``DEPTHS``."""
     from bigcode_cli.kernels.triton import attention
 
     shape = SHAPES[name]
@@ -80,6 +81,6 @@ def measured(name: str) -> tuple[AttentionConfig, list[float]]:
             times.append(timed(lambda copy: launch(*tensors(copy), **fixed), _COPIES))
         return times
 
-    every = {config: time_of(config) for _, config in layouts(name)}
+    every = {config: time_of(config) for config in layouts}
     best = min(every, key=lambda config: sum(every[config]))
     return best, every[best]
