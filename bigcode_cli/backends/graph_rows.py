@@ -1,15 +1,12 @@
 """Rows in flight of the graph backend: steps replayed on the device, the host a step behind."""
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bigcode_cli.backends.graph_seat import Flight, Mode, Seat, move_out
-from bigcode_cli.backends.sampling import SamplingTensors
 from bigcode_cli.backends.torch_rows import TorchRows
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Token
 from bigcode_cli.errors import ModelCorruptError
@@ -30,8 +27,10 @@ class Seats(Protocol):
 class GraphRows(TorchRows):
     """``TorchRows`` that take a seat once their first token is sampled.
 
-    Whoever is evicted goes on as ``TorchRows`` do, and takes a seat again with the next step. The
-    step after the one that is told runs while the host works on that one: it needs nothing of it.
+    A token a row is a replay; the one after the one that is told runs while the host works on that
+    one: it needs nothing of it. Guesses are verified as ``TorchRows`` do, over the same cache
+    where it lies: a step that ran ahead counts for nothing then. Whoever is evicted goes on as
+    ``TorchRows`` do, and takes a seat again with the next step.
     """
 
     def __init__(
@@ -53,72 +52,104 @@ class GraphRows(TorchRows):
         self._mode = Mode(drawn=False, penalised=False)
         # What each row may still draw is bounded by the longest budget: rows leave at their own.
         self._budget = max(prompt.max_new_tokens for prompt in prompts)
-        self._sampled = 0
         self._places: list[int] = []
         self._flight: Flight | None = None
-        self._ahead: list[Token] | None = None
+        # While the seat's buffers know what comes next, what was sampled since they were told is
+        # not yet counted in ``_seen``: this many of each row's tokens are.
+        self._counted: list[int] | None = None
 
-    @torch.inference_mode()
     def step(self) -> list[Token]:
         """See ``engine.protocol.Rows.step``."""
-        if self._ahead is not None:
-            tokens, self._ahead = self._ahead, None
-            with self._noted(tokens):
-                return tokens
-        if self._seat is not None and self._flight is None and not self._may_launch():
-            self.leave()
-        if self._seat is None and (self._pending is None or not self._sit()):
-            self._sampled += 1
-            return super().step()
-        tokens = []
-        with self._noted(tokens):
-            tokens += self._replayed()
-        return tokens
+        return [token for (token,) in self._pass([()] * len(self), runs_ahead=True)]
+
+    def verify(self, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
+        """See ``engine.protocol.Rows.verify``.
+
+        Nothing runs ahead: there may be guesses for the next pass.
+        """
+        return self._pass(guesses, runs_ahead=False)
+
+    @torch.inference_mode()
+    def replace(self, dropped: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
+        """See ``engine.protocol.Rows.replace``."""
+        self._pause()
+        super().replace(dropped, tokens)
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """See ``engine.protocol.Rows.keep``."""
-        if self._ahead is not None:
-            self._ahead = [self._ahead[row] for row in rows]
         if self._seat is None:
             super().keep(rows)
             return
-        self._samplers = [self._samplers[row] for row in rows]
-        self._logprobs = [self._logprobs[row] for row in rows]
         places = [self._places[row] for row in rows]
         gone = sorted(set(self._places) - set(places))
         self._places = places
-        if not self._seats.fits(len(rows), self._seat):
+        self._keep(rows)
+        if self._counted is not None:
+            self._counted = [self._counted[row] for row in rows]
+        if self._counted is None or not self._seats.fits(len(rows), self._seat):
             self.leave()
         elif gone:
             self._seat.stop(gone)
 
     @torch.inference_mode()
     def leave(self) -> None:
-        """Take everything out of the seat's buffers: a step that is under way, first."""
+        """Take everything out of the seat's buffers; a step under way counts for nothing."""
         seat = self._seat
         assert seat is not None
-        if self._flight is not None:
-            self._ahead = self._arrived(self._flight)
-            self._flight = None
-        places = torch.tensor(self._places, device=seat.buffers.ids.device)
-        move_out(self._cache, self._places)
-        with torch.inference_mode(False):
-            self._pending = seat.buffers.ids[places]
-        options = [sampler.options for sampler in self._samplers]
-        self._options = SamplingTensors.of(options, self._vocab_size, places.device)
-        self._seen = seat.seen[places] if self._mode.penalised else None
-        self._streams = [random.Random(sampler.seed) for sampler in self._samplers]
-        for stream in self._streams:
-            for _ in range(self._sampled):
-                stream.random()
+        self._settle()
+        whole = max(self._prompted) + self._budget
+        move_out(self._cache, self._places, min(whole, self._model.config.n_positions))
         seat.release()
         self._seat = None
 
+    @torch.inference_mode()
+    def _pass(self, guesses: Sequence[Sequence[int]], *, runs_ahead: bool) -> list[list[Token]]:
+        if not any(guesses) and self._is_ready():
+            return [[token] for token in self._replayed(runs_ahead=runs_ahead)]
+        self._pause()
+        return super().verify(guesses)
+
+    def _is_ready(self) -> bool:
+        """Whether the next token of each row can be a replay, once a seat is taken."""
+        if self._flight is not None:
+            return True
+        if self._hidden is not None or max(map(len, self._sampled)) >= self._budget:
+            return False
+        if self._counted is None and any(count != 1 for count in self._pending_counts()):
+            return False
+        if self._seat is not None and self._longest() >= self._seat.capacity:
+            self.leave()
+        if self._seat is None and not self._sit():
+            return False
+        if self._counted is None:
+            self._tell_seat()
+        return True
+
+    def _pause(self) -> None:
+        """Have the cache, and what is known of the rows, as ``TorchRows`` have them."""
+        if self._seat is None:
+            return
+        self._settle()
+        room = self._seat.capacity - self._cache.longest
+        if self._places != list(range(self._cache.batch)) or room < max(self._pending_counts()):
+            self.leave()
+
+    def _settle(self) -> None:
+        """Forget a step under way, and count what was sampled here."""
+        self._flight = None
+        if self._counted is None:
+            return
+        for row, place in enumerate(self._places):
+            ids, counted = self._sampled[row], self._counted[row]
+            self._cache.lengths[place] = self._prompted[row] + len(ids) - 1
+            self._count(row, ids[counted:], 1)
+        self._counted = None
+
     def _sit(self) -> bool:
         """Take a seat, if there is one."""
-        left = self._budget - self._sampled
-        if left < 1 or self._is_refused:
+        left = self._budget - max(map(len, self._sampled))
+        if self._is_refused or self._cache.longest >= self._model.config.n_positions:
             return False
         mode = Mode(drawn=self._options.any_drawn, penalised=self._options.any_penalty)
         seat = self._seats.take(len(self), self._cache.longest + left, mode)
@@ -126,40 +157,60 @@ class GraphRows(TorchRows):
             # Asking again at every step would cost more than the steps.
             self._is_refused = True
             return False
-        assert self._pending is not None
-        seat.sit(self, self._cache, self._pending)
+        seat.sit(self, self._cache)
         if mode.drawn or mode.penalised:
-            left = min(left, seat.capacity)
+            draws = min(self._budget, seat.capacity)
             seat.set_sampling(
                 [sampler.options for sampler in self._samplers],
-                self._seen,
-                [[stream.random() for _ in range(left)] for stream in self._streams],
+                [[stream[number] for number in range(draws)] for stream in self._streams],
             )
         self._seat, self._mode = seat, mode
         self._places = list(range(len(self)))
         return True
 
-    def _may_launch(self) -> bool:
-        """Whether there is room for one token more, and a number to draw it by."""
+    def _tell_seat(self) -> None:
+        """Tell the seat's buffers what each row feeds next, and how far it is."""
         assert self._seat is not None
-        longest = max(self._cache.lengths[place] for place in self._places)
-        return self._sampled < self._budget and longest < self._seat.capacity
+        self._seat.place(
+            [ids[-1] for ids in self._sampled],
+            self._cache.lengths,
+            [len(ids) for ids in self._sampled],
+            self._seen > 0 if self._seen is not None and self._mode.penalised else None,
+        )
+        self._counted = [len(ids) for ids in self._sampled]
+
+    def _longest(self) -> int:
+        return max(self._cache.lengths[place] for place in self._places)
 
     def _launch(self) -> Flight:
         assert self._seat is not None
         flight = self._seat.run(self._mode)
-        self._sampled += 1
         for place in self._places:
             self._cache.lengths[place] += 1
         return flight
 
-    def _replayed(self) -> list[Token]:
+    def _replayed(self, *, runs_ahead: bool) -> list[Token]:
         """The tokens of the step under way, after the next one was sent on its way."""
+        assert self._seat is not None
         flight = self._flight or self._launch()
-        # Log-probabilities are read off the buffers, which the next step writes.
-        runs_ahead = all(count is None for count in self._logprobs) and self._may_launch()
+        # There is room for one token more, and a number to draw it by. Log-probabilities are read
+        # off the buffers, which the next step writes.
+        runs_ahead = (
+            runs_ahead
+            and all(count is None for count in self._logprobs)
+            and max(map(len, self._sampled)) + 1 < self._budget
+            and self._longest() < self._seat.capacity
+        )
         self._flight = self._launch() if runs_ahead else None
-        return self._arrived(flight)
+        # Nothing is noted behind a step that failed, as in ``TorchRows``.
+        history, self._history = self._history, None
+        tokens = self._arrived(flight)
+        for ids, token in zip(self._sampled, tokens, strict=True):
+            ids.append(token.id)
+        if history is not None:
+            history += [token.id for token in tokens]
+            self._history = history
+        return tokens
 
     def _arrived(self, flight: Flight) -> list[Token]:
         """A flight's tokens, of the rows that are left.
@@ -171,17 +222,8 @@ class GraphRows(TorchRows):
         if any(count is not None for count in self._logprobs):
             buffers = self._seat.buffers
             places = torch.tensor(self._places, device=buffers.ids.device)
-            return self._tokens(buffers.logits[places], buffers.ids[places])
+            return self._tokens(buffers.logits[places], buffers.ids[places], range(len(self)))
         ids, highest = flight.wait()
         if not all(abs(highest[place]) < torch.inf for place in self._places):
             raise ModelCorruptError("the model's logits are not numbers", "try --dtype float32")
         return [Token(int(ids[place])) for place in self._places]
-
-    @contextmanager
-    def _noted(self, tokens: list[Token]) -> Iterator[None]:
-        """Note the tokens in the history, unless the step fails: see ``TorchRows.step``."""
-        history, self._history = self._history, None
-        yield
-        if history is not None:
-            history += [token.id for token in tokens]
-            self._history = history

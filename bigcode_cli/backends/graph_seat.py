@@ -132,12 +132,8 @@ class Seat:
                 self._step(mode)
         self._graphs[mode] = graph
 
-    def sit(self, sitter: Sitter, cache: KVCache, pending: Tensor) -> None:
-        """Copy rows in, from place 0 on; the cache lives in the seat's buffers from now on.
-
-        Args:
-            pending: int64, the token that each row feeds next.
-        """
+    def sit(self, sitter: Sitter, cache: KVCache) -> None:
+        """Copy rows in, from place 0 on; the cache lives in the seat's buffers from now on."""
         self._sitter = weakref.ref(sitter)
         self._cache = weakref.ref(cache)
         count, longest = cache.batch, cache.longest
@@ -145,31 +141,45 @@ class Seat:
         for own, theirs in zip(views, cache.layers, strict=True):
             own[:, :, :longest] = theirs[:, :, :longest]
         cache.layers = views
-        self.buffers.ids[:count] = pending
-        lengths = torch.tensor(cache.lengths, dtype=torch.int32)
-        self.buffers.lengths[:count] = lengths.to(self._device)
         self.buffers.active[:count] = 1
 
     def set_sampling(
-        self,
-        options: Sequence[SamplingOptions],
-        seen: Tensor | None,
-        uniforms: Sequence[Sequence[float]],
+        self, options: Sequence[SamplingOptions], uniforms: Sequence[Sequence[float]]
     ) -> None:
         """How the rows that sit here draw.
 
         Args:
-            seen: bool ``(rows, vocab)``, where a penalty looks at it.
-            uniforms: each row's next numbers in [0, 1), as many as it may draw; equally many.
+            uniforms: each row's numbers in [0, 1), as many as it may draw; equally many.
         """
         count = len(options)
         own = SamplingTensors.of(options, self.seen.shape[1], self._device)
         for name in ("temperature", "top_k", "top_p", "min_p", "penalty"):
             getattr(self._options, name)[:count] = getattr(own, name)
-        if seen is not None:
-            self.seen[:count] = seen
         table = torch.tensor(uniforms, dtype=self._uniforms.dtype)
         self._uniforms[:count, : table.shape[1]] = table.to(self._device)
+
+    def place(
+        self,
+        pending: Sequence[int],
+        lengths: Sequence[int],
+        draws: Sequence[int],
+        seen: Tensor | None,
+    ) -> None:
+        """Where the rows stand that sit here.
+
+        Args:
+            pending: the token that each row feeds next.
+            lengths: tokens that the cache holds of it.
+            draws: of its numbers, which one is next.
+            seen: bool ``(rows, vocab)``, where a penalty looks at it.
+        """
+        count = len(pending)
+        stand = torch.tensor([pending, lengths, draws]).to(self._device)
+        self.buffers.ids[:count] = stand[0]
+        self.buffers.lengths[:count] = stand[1].int()
+        self._draws[:count, 0] = stand[2]
+        if seen is not None:
+            self.seen[:count] = seen
 
     def vacate(self) -> None:
         """Let whoever sits here take everything along; an abandoned cache that is kept, too."""
@@ -179,7 +189,7 @@ class Seat:
         if sitter is not None:
             sitter.leave()
         elif cache is not None:
-            move_out(cache, range(cache.batch))
+            move_out(cache, range(cache.batch), cache.longest)
 
     def release(self) -> None:
         """Whoever sat here has left."""
@@ -234,10 +244,16 @@ class Seat:
         settle(buffers, ids)
 
 
-def move_out(cache: KVCache, rows: Sequence[int]) -> None:
-    """Give a cache tensors of its own, of these rows of it."""
-    index = torch.tensor(list(rows)).to(cache.layers[0].device)
+def move_out(cache: KVCache, rows: Sequence[int], capacity: int) -> None:
+    """Give a cache tensors of its own, of these rows of it, with room for ``capacity`` tokens."""
+    device = cache.layers[0].device
+    index = torch.tensor(list(rows)).to(device)
     longest = max(cache.lengths[row] for row in rows)
+    _, heads, _, width = cache.layers[0].shape
     with torch.inference_mode(False):
-        cache.layers = [layer[:, :, :longest].index_select(0, index) for layer in cache.layers]
+        shape = (len(cache.layers), len(rows), heads, max(capacity, longest), width)
+        layers = torch.zeros(shape, dtype=cache.layers[0].dtype, device=device).unbind(0)
+        for own, held in zip(layers, cache.layers, strict=True):
+            own[:, :, :longest] = held[:, :, :longest].index_select(0, index)
+    cache.layers = list(layers)
     cache.lengths = [cache.lengths[row] for row in rows]

@@ -61,7 +61,7 @@ class TorchBackend:
         return cls.of(load(GPTBigCodeForCausalLM, folder, options, report), vocab_size)
 
     @classmethod
-    def of(cls, loaded: Loaded[GPTBigCodeForCausalLM], vocab_size: int) -> "TorchBackend":
+    def of(cls, loaded: Loaded[GPTBigCodeForCausalLM], vocab_size: int) -> Self:
         """Stand before a model that is in memory."""
         config = loaded.model.config
         info = BackendInfo(

@@ -95,6 +95,8 @@ class TorchRows:
             self._sampled[row][count:] = new
             self._count(row, old, -1)
             self._count(row, new, 1)
+        if self._history is not None:
+            self._history[self._prompted[0] + kept[0] :] = tokens[0]
         self._crop()
         self._hidden = self._allowed = None
 
@@ -102,6 +104,10 @@ class TorchRows:
     def keep(self, rows: Sequence[int]) -> None:
         """See ``engine.protocol.Rows.keep``."""
         self._cache.select(rows)
+        self._keep(rows)
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        """What ``keep`` does beside the cache."""
         self._prompted = [self._prompted[row] for row in rows]
         self._samplers = [self._samplers[row] for row in rows]
         self._sampled = [self._sampled[row] for row in rows]
@@ -130,8 +136,14 @@ class TorchRows:
         """As much of the guesses as there is room for, padding of shorter rows counted in."""
         if self._hidden is not None:
             return [[] for _ in guesses]
-        room = min(self._model.config.n_positions, self._cache.capacity) - self._cache.longest - 1
+        fed = self._cache.longest + max(self._pending_counts())
+        room = min(self._model.config.n_positions, self._cache.capacity) - fed
         return [list(guess[: max(room, 0)]) for guess in guesses]
+
+    def _pending_counts(self) -> list[int]:
+        """How many tokens of each row were not fed yet."""
+        lengths = zip(self._prompted, self._sampled, self._cache.lengths, strict=True)
+        return [start + len(ids) - held for start, ids, held in lengths]
 
     def _logits(self, guesses: Sequence[Sequence[int]]) -> Tensor:
         """Feed what is pending and the guesses behind it, in one pass.
@@ -143,10 +155,9 @@ class TorchRows:
         if self._hidden is not None:
             states = self._hidden[:, None]
         else:
-            lengths = zip(self._cache.lengths, self._prompted, strict=True)
+            counts = self._pending_counts()
             pending = [
-                ids[held - start :]
-                for ids, (held, start) in zip(self._sampled, lengths, strict=True)
+                ids[len(ids) - count :] for ids, count in zip(self._sampled, counts, strict=True)
             ]
             feed = [[*ids, *guess] for ids, guess in zip(pending, guesses, strict=True)]
             output = self._model.transformer(
@@ -212,9 +223,10 @@ class TorchRows:
 
     def _count(self, row: int, ids: Sequence[int], times: int) -> None:
         """Note that ids were sampled, or that they were not."""
-        if self._seen is not None:
-            for id_ in ids:
-                self._seen[row, id_] += times
+        if self._seen is not None and ids:
+            places = torch.tensor(ids, device=self._device)
+            counts = torch.full_like(places, times, dtype=self._seen.dtype)
+            self._seen[row].index_add_(0, places, counts)
 
     def _count_seen(self, prompts: Sequence[Prompt]) -> Tensor:
         """Int32 ``(rows, vocab)``: how often each token stands in each row's prompt."""
