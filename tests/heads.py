@@ -17,6 +17,7 @@ from bigcode_cli.model.heads import (
     GPTBigCodeForSequenceClassification,
     GPTBigCodeForTokenClassification,
 )
+from bigcode_cli.records import ChangeCosts
 from tests.tokenizers import tiny_json, tiny_tokenizer
 
 N_POSITIONS = 64
@@ -141,7 +142,11 @@ def save_head(model: Model, folder: Path) -> Path:
 
 
 def classifier_of(
-    model: Model, *, activation: Activation = "softmax", batch_tokens: int = 256
+    model: Model,
+    *,
+    activation: Activation = "softmax",
+    batch_tokens: int = 256,
+    change_costs: ChangeCosts | None = None,
 ) -> TorchClassifier:
     """The backend on a model that is in memory."""
     kind: HeadKind = (
@@ -157,6 +162,7 @@ def classifier_of(
         activation=activation,
         n_positions=model.config.n_positions,
         context=model.config.n_positions,
+        change_costs=change_costs,
         batch_tokens=batch_tokens,
         vocab_size=model.config.vocab_size,
         weight_bytes=0,
@@ -164,9 +170,7 @@ def classifier_of(
     return TorchClassifier(model, info)
 
 
-def head_session(
-    model: Model, *, activation: Activation = "softmax", batch_tokens: int = 256
-) -> ClassifySession:
+def head_session(model: Model, **options: Any) -> ClassifySession:
     """A session on a model that is in memory."""
-    classifier = classifier_of(model, activation=activation, batch_tokens=batch_tokens)
+    classifier = classifier_of(model, **options)
     return ClassifySession("head", tiny_tokenizer(), classifier)

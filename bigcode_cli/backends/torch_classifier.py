@@ -1,5 +1,6 @@
 """The PyTorch backend of models with a head that classifies."""
 
+from array import array
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,6 @@ from bigcode_cli.engine.protocol import (
     ClassifierInfo,
     HeadKind,
     Passage,
-    PassageLabels,
 )
 from bigcode_cli.errors import (
     ModelCorruptError,
@@ -80,6 +80,7 @@ class TorchClassifier:
             activation=activation(kind, config),
             n_positions=reading.room,
             context=reading.context,
+            change_costs=reading.change_costs,
             batch_tokens=max(1, BATCH_TOKENS[loaded.device.type] // reading.times),
             vocab_size=loaded.model.config.vocab_size,
             weight_bytes=loaded.weight_bytes,
@@ -94,19 +95,17 @@ class TorchClassifier:
         return _finite(logits).tolist()
 
     @torch.inference_mode()
-    def labels(self, passages: Sequence[Passage]) -> list[PassageLabels]:
-        """See ``engine.protocol.Classifier.labels``."""
+    def token_scores(self, passages: Sequence[Passage]) -> "list[array[float]]":
+        """See ``engine.protocol.Classifier.token_scores``."""
         self._check(passages, "token")
         logits, real = self._run(passages)
-        probabilities, labels = logits.softmax(-1).max(-1)
         _finite(logits.amax(-1)[real])
-        host = probabilities.cpu(), labels.cpu()
+        scores = logits.log_softmax(-1).cpu()
         found = []
         for row, passage in enumerate(passages):
             before = (self._times - 1) * len(passage.ids)
-            counted = slice(before + passage.counted, before + len(passage.ids))
-            best, labels_of = (tensor[row, counted].tolist() for tensor in host)
-            found.append(PassageLabels(labels_of, best))
+            counted = scores[row, before + passage.counted : before + len(passage.ids)]
+            found.append(array("f", counted.flatten().tolist()))
         return found
 
     def _run(self, passages: Sequence[Passage]) -> tuple[Tensor, Tensor]:

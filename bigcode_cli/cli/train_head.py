@@ -59,7 +59,11 @@ no other and that transformers loads. Of what was trained with --read-twice it
 gives the same logits for the second of two copies of a text.
 
 In config.json, "read_twice" and "read_context" say how classify is to show a
-text to the model: once or twice, and in windows of how many tokens.
+text to the model: once or twice, and in windows of how many tokens. Of a token
+head, "change_costs" says how rare it was in DATA that a part begins or ends
+inside a word, at a mark, and at a blank or a quote; classify takes the sequence
+of labels that is best by that and by the model (Viterbi 1967), or the best label
+of each token where the key is missing.
 """
 
 

@@ -193,7 +193,7 @@ def _train(
         UsageError: there is no time left.
     """
     from bigcode_cli.text.tokenizer import Tokenizer
-    from bigcode_cli.training.adapt import SETTINGS, Adapter
+    from bigcode_cli.training.adapt import Adapter, settings_for
     from bigcode_cli.training.feed import load_vocabulary
     from bigcode_cli.training.here import load_whole, save_tuned
 
@@ -204,9 +204,10 @@ def _train(
             f"{2 * measuring_s + SPARE_S:.0f} s",
             "give more --minutes, or fewer --holes",
         )
-    settings = replace(SETTINGS, minutes=left / 60, seed=plan.flags.seed)
     folder, model = plan.base.tokenizer_path, plan.model
     loaded = load_whole(plan.base, model.device, model.threads, report)
+    chosen = settings_for(loaded.config.parameter_count())
+    settings = replace(chosen, minutes=left / 60, seed=plan.flags.seed)
     adapter = Adapter(
         loaded, Tokenizer.load(folder), load_vocabulary(folder), plan.split.texts, settings
     )

@@ -2,11 +2,13 @@
 
 The model sees the text's tokens and nothing else: no ``<|endoftext|>`` is put before them, as
 transformers' pipelines put none. A text that exceeds the context is read in overlapping windows:
-a whole text's logits are the mean of its windows', and each token's label is from the window that
-gives it the most left context.
+a whole text's logits are the mean of its windows', and each token's scores are from the window that
+gives it the most left context. Which labels the tokens of a text are given by their scores is
+settled over all of it at once.
 """
 
 import math
+from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +22,6 @@ from bigcode_cli.engine.protocol import (
     Classifier,
     ClassifierInfo,
     Passage,
-    PassageLabels,
 )
 from bigcode_cli.engine.windows import run_batched, window_sizes, windows
 from bigcode_cli.errors import BigcodeError, ModelCorruptError
@@ -36,12 +37,13 @@ from bigcode_cli.records import (
     Spans,
 )
 from bigcode_cli.text.spans import find_spans, read_tags
+from bigcode_cli.text.tag_paths import best_path, boundaries, followers, likeliest
 from bigcode_cli.text.tokenizer import Tokenizer
 
 CHUNK = 4096
 """Tokens of a text that are cut into windows at a time."""
 
-ResultT = TypeVar("ResultT", list[float], PassageLabels)
+ResultT = TypeVar("ResultT", list[float], "array[float]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class ClassifySession:
         self.load_s = load_s
         self._name = name
         self._tags = read_tags(classifier.info.labels)
+        self._follow = followers(self._tags)
 
     @classmethod
     def open(
@@ -128,7 +131,7 @@ class ClassifySession:
         if self.info.kind == "sequence":
             return self._run(requests, sizes, self.classifier.logits, self._classified, progress)
         spans = partial(self._spans, threshold=options.threshold)
-        return self._run(requests, sizes, self.classifier.labels, spans, progress)
+        return self._run(requests, sizes, self.classifier.token_scores, spans, progress)
 
     def _run(
         self,
@@ -191,15 +194,24 @@ class ClassifySession:
         )
 
     def _spans(
-        self, job: _Job, found: Sequence[PassageLabels], *, threshold: float | None
+        self, job: _Job, found: "Sequence[array[float]]", *, threshold: float | None
     ) -> Spans:
-        """The spans of a text, of its windows' labels."""
-        lengths = self.tokenizer.byte_lengths
+        """The spans of a text, of its windows' scores."""
+        text, count = job.request.text, len(self._tags)
+        scores = array("f")
+        for part in found:
+            scores += part
+        lengths = [self.tokenizer.byte_lengths[id_] for id_ in job.ids]
+        if self.info.change_costs is None:
+            labels = likeliest(scores, count)
+        else:
+            kinds = boundaries(text, lengths)
+            labels = best_path(scores, self._follow, kinds, self.info.change_costs)
         spans = find_spans(
-            job.request.text,
-            [self._tags[label] for part in found for label in part.labels],
-            [score for part in found for score in part.probabilities],
-            [lengths[id_] for id_ in job.ids],
+            text,
+            [self._tags[label] for label in labels],
+            [math.exp(scores[at * count + label]) for at, label in enumerate(labels)],
+            lengths,
             threshold=threshold,
         )
         return Spans(request=job.position, id=job.request.id, model=self._name, spans=spans)

@@ -4,11 +4,12 @@ A backend holds one model. It is handed token ids and hands back token ids; text
 requests are unknown to it, and tensors are unknown to its callers.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from bigcode_cli.records import SamplingOptions
+from bigcode_cli.records import ChangeCosts, SamplingOptions
 
 HeadKind = Literal["sequence", "token"]
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -231,6 +232,8 @@ class ClassifierInfo:
             where any number may be, ``none`` where the logits are the values that are wanted.
         n_positions: the longest sequence.
         context: tokens of a window of a longer text, unless others are asked for.
+        change_costs: by which a token head's labels are read as a path; ``None`` reads each by
+            itself.
         batch_tokens: tokens, padding counted in, that a pass over several sequences does best with.
         vocab_size: rows of the embedding: ids are ``0 … vocab_size - 1``.
         weight_bytes: what the weights occupy.
@@ -245,22 +248,10 @@ class ClassifierInfo:
     activation: Activation
     n_positions: int
     context: int
+    change_costs: ChangeCosts | None
     batch_tokens: int
     vocab_size: int
     weight_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PassageLabels:
-    """What the model takes the ids of a passage that count for, in their order.
-
-    Attributes:
-        labels: ids of the most probable labels; of equals the lowest.
-        probabilities: of those labels, computed in float32.
-    """
-
-    labels: list[int]
-    probabilities: list[float]
 
 
 class Classifier(Protocol):
@@ -284,8 +275,12 @@ class Classifier(Protocol):
             ModelTooLargeError: there is no memory for the pass.
         """
 
-    def labels(self, passages: Sequence[Passage]) -> list[PassageLabels]:
-        """Of a token head: the label of each id that counts.
+    def token_scores(self, passages: Sequence[Passage]) -> "list[array[float]]":
+        """Of a token head: the log-probabilities of the labels, for each id that counts.
+
+        Returns:
+            for each passage one ``array("f")``: float32 in nats, of all labels of the first id,
+            then of all labels of the second, and so on.
 
         Raises:
             as ``logits``.

@@ -5,6 +5,7 @@ library only, so that every room can import them at start-up.
 """
 
 from bigcode_cli.records.classifying import (
+    ChangeCosts,
     Classified,
     ClassifyOptions,
     ClassifyRequest,
@@ -58,6 +59,7 @@ __all__ = [
     "Attention",
     "BackendName",
     "Candidate",
+    "ChangeCosts",
     "Chunk",
     "Classified",
     "ClassifyOptions",

@@ -28,6 +28,21 @@ class ClassifyOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeCosts:
+    """What it costs that neighbouring tokens are not in the same part of a text, in nats.
+
+    Attributes:
+        word: inside of a word.
+        mark: at a mark of punctuation.
+        free: at a blank or a quotation mark.
+    """
+
+    word: float
+    mark: float
+    free: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifyRequest:
     """One text to classify."""
 

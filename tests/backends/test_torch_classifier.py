@@ -1,6 +1,7 @@
 """Which head a folder has, what its logits mean, and what never reaches the device."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bigcode_cli.errors import (
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import save_model
 from bigcode_cli.records import (
+    ChangeCosts,
     ClassifyOptions,
     ClassifyRequest,
     LoadOptions,
@@ -65,7 +67,7 @@ def as_bin(folder: Path) -> None:
 
 def told(classifier: Any, kind: HeadKind, rows: Sequence[Sequence[int]]) -> Any:
     passages = [Passage(tuple(row), 0) for row in rows]
-    return classifier.logits(passages) if kind == "sequence" else classifier.labels(passages)
+    return classifier.logits(passages) if kind == "sequence" else classifier.token_scores(passages)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -167,9 +169,10 @@ def test_only_what_counts_is_told(kind: HeadKind) -> None:
     if kind == "sequence":
         assert classifier.logits([Passage((1, 2), 0)]) == classifier.logits([Passage((1, 2), 1)])
         return
-    (every,) = classifier.labels([Passage((1, 2, 3), 0)])
-    (last,) = classifier.labels([Passage((1, 2, 3), 2)])
-    assert (last.labels, last.probabilities) == (every.labels[2:], every.probabilities[2:])
+    (every,) = classifier.token_scores([Passage((1, 2, 3), 0)])
+    (last,) = classifier.token_scores([Passage((1, 2, 3), 2)])
+    assert (len(every), every[2 * len(FRUITS) :]) == (3 * len(FRUITS), last)
+    assert every.itemsize == 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,7 +184,7 @@ def test_passages_that_do_not_fit_are_refused(kind: HeadKind, ids: tuple[int, ..
 
 def test_heads_are_not_taken_for_each_other() -> None:
     with pytest.raises(UsageError, match="a sequence head, not a token head"):
-        classifier_of(wide_head("sequence")).labels([Passage((1,), 0)])
+        classifier_of(wide_head("sequence")).token_scores([Passage((1,), 0)])
     with pytest.raises(UsageError, match="a token head, not a sequence head"):
         classifier_of(wide_head("token")).logits([Passage((1,), 0)])
 
@@ -212,7 +215,7 @@ def test_a_head_that_reads_twice_tells_what_a_pass_over_both_copies_gives(
     classifier = open_folder(tmp_path)
     assert classifier.info.n_positions == model.config.n_positions // 2
     passages = [Passage((5, 9, 3, 7), 1), Passage((8,), 0), Passage(tuple(range(1, 33)), 30)]
-    found = classifier.logits(passages) if kind == "sequence" else classifier.labels(passages)
+    found = classifier.logits(passages) if kind == "sequence" else classifier.token_scores(passages)
     for passage, answer in zip(passages, found, strict=True):
         count = len(passage.ids)
         with torch.no_grad():
@@ -220,17 +223,21 @@ def test_a_head_that_reads_twice_tells_what_a_pass_over_both_copies_gives(
         if kind == "sequence":
             assert answer == pytest.approx(logits.tolist(), abs=1e-4)
             continue
-        counted = logits[count + passage.counted :].softmax(-1)
-        assert answer.labels == counted.argmax(-1).tolist()
-        assert answer.probabilities == pytest.approx(counted.amax(-1).tolist(), abs=1e-4)
+        counted = logits[count + passage.counted :].log_softmax(-1)
+        assert answer.tolist() == pytest.approx(counted.flatten().tolist(), abs=1e-4)
     with pytest.raises(UsageError, match="1 to 32"):
         told(classifier, kind, [range(1, 34)])
 
 
+COSTS: dict[str, Any] = {"word": 8.0, "mark": 4, "free": 0}
 WRONG: dict[str, list[object]] = {
     "read_twice": [1, "true", None, []],
     "read_context": [1, 0, -4, 65, 8.0, True, "8", None],
-}
+    "change_costs": [
+        None, 1.0, [1, 2, 3], {}, {"word": 1, "mark": 1}, COSTS | {"other": 1.0},
+        *(COSTS | {"mark": wrong} for wrong in (-1, True, "1", None, math.nan, math.inf, 10**400)),
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, at) for key in WRONG for at in WRONG[key]])
@@ -240,6 +247,13 @@ def test_how_a_text_is_read_is_checked(key: str, value: object, tmp_path: Path) 
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(ModelCorruptError, match=key):
         open_folder(tmp_path)
+
+
+def test_what_changes_cost_is_read(tmp_path: Path) -> None:
+    save_head(wide_head("token"), tmp_path)
+    assert open_folder(tmp_path).info.change_costs is None
+    change_config(tmp_path, change_costs=COSTS)
+    assert open_folder(tmp_path).info.change_costs == ChangeCosts(word=8.0, mark=4.0, free=0.0)
 
 
 def test_a_head_is_shown_what_it_was_trained_on_unless_it_is_told_otherwise(

@@ -16,8 +16,8 @@ from tests.cli.running import Stream
 def info_of(kind: HeadKind, *labels: str) -> ClassifierInfo:
     return ClassifierInfo(
         name="torch", device="cpu", dtype="float32", weights="float32", kind=kind, labels=labels,
-        activation="softmax", n_positions=8, context=8, batch_tokens=8, vocab_size=8,
-        weight_bytes=0,
+        activation="softmax", n_positions=8, context=8, change_costs=None, batch_tokens=8,
+        vocab_size=8, weight_bytes=0,
     )  # fmt: skip
 
 

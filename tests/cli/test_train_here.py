@@ -23,7 +23,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = adapt.AdaptSettings(
         learning_rate=1e-2, embedding_learning_rate=1e-2, window=64, tokens_per_step=256, epochs=3
     )
-    monkeypatch.setattr(adapt, "SETTINGS", settings)
+    monkeypatch.setattr(adapt, "WHOLE", settings)
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_figures_are_two_lines_in_a_pipe_and_a_table_on_a_terminal(
 def test_what_is_not_better_is_not_kept(
     program: Program, base: Path, code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worse = replace(adapt.SETTINGS, learning_rate=0.0, embedding_learning_rate=0.0, epochs=1)
-    monkeypatch.setattr(adapt, "SETTINGS", worse)
+    worse = replace(adapt.WHOLE, learning_rate=0.0, embedding_learning_rate=0.0, epochs=1)
+    monkeypatch.setattr(adapt, "WHOLE", worse)
     told = program("train", "here", code, "-m", base, "--holes", 0, "--json")
     assert told.code == 4
     found = json.loads(told.stdout)

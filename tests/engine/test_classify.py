@@ -2,6 +2,7 @@
 
 import random
 import re
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ from bigcode_cli.model.heads import (
     GPTBigCodeForTokenClassification,
 )
 from bigcode_cli.records import (
+    ChangeCosts,
     Classified,
     ClassifyOptions,
     ClassifyRequest,
@@ -31,6 +33,7 @@ from bigcode_cli.records import (
     Spans,
 )
 from bigcode_cli.text.spans import find_spans, read_tags
+from bigcode_cli.text.tag_paths import best_path, boundaries, followers, likeliest
 from tests.heads import (
     FRUITS,
     NUMBER_TAGS,
@@ -45,6 +48,7 @@ from tests.model.models import wide_of
 from tests.tokenizers import tiny_tokenizer
 
 CONTEXT, STRIDE = 12, 5
+COSTS = ChangeCosts(word=0.75, mark=0.5, free=0.25)
 TEXTS = (
     "a",
     "",
@@ -75,9 +79,13 @@ def requests(texts: Sequence[str]) -> list[ClassifyRequest]:
     return [ClassifyRequest(text=text, id=str(at)) for at, text in enumerate(texts)]
 
 
-def spans_by(texts: Sequence[str], options: ClassifyOptions | None = None) -> list[Spans]:
+def spans_by(
+    texts: Sequence[str],
+    options: ClassifyOptions | None = None,
+    costs: ChangeCosts | None = None,
+) -> list[Spans]:
     """What the session on ``wide_token`` says."""
-    session = head_session(wide_token())
+    session = head_session(wide_token(), change_costs=costs)
     found = list(session.classify(requests(texts), options))
     assert all(isinstance(one, Spans) for one in found)
     return found  # type: ignore[return-value]
@@ -109,21 +117,26 @@ def logits_alone(model: Model, ids: Sequence[int]) -> torch.Tensor:
     return output.logits[0].double()  # type: ignore[no-any-return]
 
 
-def spans_by_hand(text: str, context: int, stride: int) -> tuple[LabelledSpan, ...]:
-    """Each token's label from the window that gives it the most left context."""
+def spans_by_hand(
+    text: str, context: int, stride: int, costs: ChangeCosts | None
+) -> tuple[LabelledSpan, ...]:
+    """Each token's scores from the window that gives it the most left context."""
     ids = tiny_tokenizer().encode(text)
     if not ids:
         return ()
-    tags, scores = [], []
+    tags, rows = read_tags(NUMBER_TAGS), []
     spread = list(all_windows(len(ids), context, stride))
     for at in range(len(ids)):
         holding = [(start, end) for start, end in spread if start <= at < end]
         start, end = max(holding, key=lambda window: at - window[0])
-        row = logits_alone(wide_token(), ids[start:end])[at - start].softmax(-1)
-        tags.append(read_tags(NUMBER_TAGS)[int(row.argmax())])
-        scores.append(row.max().item())
+        rows.append(logits_alone(wide_token(), ids[start:end])[at - start].log_softmax(-1))
     lengths = [len(tiny_tokenizer().token_bytes(id_)) for id_ in ids]
-    return find_spans(text, tags, scores, lengths)
+    found = [int(row.argmax()) for row in rows]
+    if costs is not None:
+        scores = array("f", torch.cat(rows).tolist())
+        found = best_path(scores, followers(tags), boundaries(text, lengths), costs)
+    told = [row[label].exp().item() for row, label in zip(rows, found, strict=True)]
+    return find_spans(text, [tags[label] for label in found], told, lengths)
 
 
 def scores_by_hand(text: str, context: int, stride: int) -> dict[str, float]:
@@ -145,15 +158,25 @@ def check_scores(texts: Sequence[str], context: int = CONTEXT, stride: int = STR
         assert scores == pytest.approx(scores_by_hand(text, context, stride), rel=1e-4)
 
 
-def check_spans(texts: Sequence[str], context: int = CONTEXT, stride: int = STRIDE) -> None:
+def check_spans(
+    texts: Sequence[str],
+    context: int = CONTEXT,
+    stride: int = STRIDE,
+    costs: ChangeCosts | None = None,
+) -> None:
     """The session's are those by hand."""
-    found = spans_by(texts, ClassifyOptions(context=context, stride=stride))
+    found = spans_by(texts, ClassifyOptions(context=context, stride=stride), costs)
     for text, told in zip(texts, found, strict=True):
-        expected = spans_by_hand(text, context, stride)
+        expected = spans_by_hand(text, context, stride, costs)
         assert [(s.start, s.end, s.label) for s in told.spans] == [
             (s.start, s.end, s.label) for s in expected
         ]
         assert [s.score for s in told.spans] == pytest.approx([s.score for s in expected], rel=1e-4)
+
+
+def check_paths(texts: Sequence[str], context: int = CONTEXT, stride: int = STRIDE) -> None:
+    """Likewise, where changes cost something."""
+    check_spans(texts, context, stride, COSTS)
 
 
 def test_a_trained_head_tells_texts_apart() -> None:
@@ -187,6 +210,16 @@ def test_a_trained_head_finds_spans() -> None:
 def test_windows_give_what_they_give_by_hand(context: int, stride: int) -> None:
     check_scores(TEXTS, context, stride)
     check_spans(TEXTS, context, stride)
+    check_paths(TEXTS, context, stride)
+
+
+def test_a_part_goes_on_from_window_to_window() -> None:
+    text = "x = 1\n" * 30
+    dear = ChangeCosts(word=1e4, mark=1e4, free=1e4)
+    for options in (ClassifyOptions(), ClassifyOptions(context=8, stride=3)):
+        (cut,), (whole,) = spans_by([text], options), spans_by([text], options, dear)
+        assert len(cut.spans) > 1
+        assert [span.text for span in whole.spans] in ([], [text.strip()])
 
 
 @settings(max_examples=20)
@@ -404,13 +437,36 @@ def windows_too_short(patch: pytest.MonkeyPatch) -> None:
 
 
 def counted_off_by_one(patch: pytest.MonkeyPatch) -> None:
-    """A token's label is that of the one before it."""
-    real = TorchClassifier.labels
+    """A token's scores are those of the one before it."""
+    real = TorchClassifier.token_scores
 
-    def labels(self: TorchClassifier, passages: Sequence[Passage]) -> Any:
+    def token_scores(self: TorchClassifier, passages: Sequence[Passage]) -> Any:
         return real(self, [Passage((0, *p.ids[:-1]), p.counted) for p in passages])
 
-    patch.setattr(TorchClassifier, "labels", labels)
+    patch.setattr(TorchClassifier, "token_scores", token_scores)
+
+
+def scores_of_other_labels(patch: pytest.MonkeyPatch) -> None:
+    """Labels are laid out before tokens."""
+    real = TorchClassifier.token_scores
+
+    def token_scores(self: TorchClassifier, passages: Sequence[Passage]) -> Any:
+        count = len(self.info.labels)
+        found = real(self, passages)
+        return [sum((scores[at::count] for at in range(count)), array("f")) for scores in found]
+
+    patch.setattr(TorchClassifier, "token_scores", token_scores)
+
+
+def costs_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def alone(scores: Any, follow: Sequence[object], *_: object) -> list[int]:
+        return likeliest(scores, len(follow))
+
+    patch.setattr(classify, "best_path", alone)
+
+
+def boundaries_of_another_text(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(classify, "boundaries", lambda text, lengths: boundaries(text[::-1], lengths))
 
 
 def last_window_alone(patch: pytest.MonkeyPatch) -> None:
@@ -469,6 +525,11 @@ def probabilities_of_labels_lost(patch: pytest.MonkeyPatch) -> None:
         (windows_too_short, check_scores),
         (windows_too_short, check_spans),
         (counted_off_by_one, check_spans),
+        (counted_off_by_one, check_paths),
+        (scores_of_other_labels, check_spans),
+        (scores_of_other_labels, check_paths),
+        (costs_forgotten, check_paths),
+        (boundaries_of_another_text, check_paths),
         (last_window_alone, check_scores),
         (mean_over_labels, check_scores),
         (mean_of_probabilities, check_scores),

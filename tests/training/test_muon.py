@@ -2,12 +2,12 @@
 
 import torch
 
-from bigcode_cli.training.muon import GroupedMuon
+from bigcode_cli.training.muon import GroupedMuon, orthogonal
 
 SHAPES = ((32, 16), (16, 64), (32, 16), (16, 16), (32, 16))
 
 
-def test_grouped_updates_are_the_librarys() -> None:
+def test_grouped_updates_are_the_librarys_up_to_its_rounding() -> None:
     torch.manual_seed(0)
     start = [torch.randn(shape) for shape in SHAPES]
     slow = [torch.nn.Parameter(weight.clone()) for weight in start]
@@ -24,9 +24,23 @@ def test_grouped_updates_are_the_librarys() -> None:
         library.step()
         grouped.step()
         for one, other in zip(slow, fast, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+            # The library iterates in bfloat16 on a CPU too.
+            torch.testing.assert_close(one, other, rtol=0, atol=2e-3)
     moved = max((one - first).abs().max().item() for one, first in zip(slow, start, strict=True))
-    assert moved > 1e-2
+    assert moved > 5e-2
+
+
+def test_singular_values_go_through_the_polynomial_and_nothing_else_changes() -> None:
+    torch.manual_seed(1)
+    for shape in ((2, 24, 16), (3, 16, 40)):
+        matrices = torch.randn(shape)
+        left, values, right = torch.linalg.svd(matrices.double(), full_matrices=False)
+        values /= values.norm(dim=-1, keepdim=True)
+        for _ in range(5):
+            values = 3.4445 * values - 4.775 * values**3 + 2.0315 * values**5
+        expected = left @ torch.diag_embed(values) @ right
+        found = orthogonal(matrices, (3.4445, -4.775, 2.0315), 5, 1e-7)
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
 
 
 def test_either_reads_the_others_state() -> None:

@@ -26,6 +26,7 @@ from bigcode_cli.records import (
 )
 from bigcode_cli.text.spans import read_tags
 from bigcode_cli.text.tokenizer import Tokenizer
+from bigcode_cli.training.heads.changes import change_costs
 from bigcode_cli.training.heads.examples import Example, label_names
 from bigcode_cli.training.heads.samples import HeadOptions, make_samples
 from bigcode_cli.training.heads.scores import ClassScore, Item, macro_f1, score_classes
@@ -104,7 +105,8 @@ def _train(request: HeadRequest, labels: tuple[str, ...], folder: Path, report: 
     options = request.options
     torch.manual_seed(options.seed)
     tokenizer = Tokenizer.load(request.base.tokenizer_path)
-    model = load_base(request.base, labels, options)
+    costs = change_costs(request.kept, tokenizer) if options.kind == "token" else None
+    model = load_base(request.base, labels, options, costs)
     samples = list(make_samples(request.kept, labels, tokenizer, model.config, options))
     report.note(
         f"{len(request.kept):,} texts, {len(samples):,} windows, {len(labels)} labels on "

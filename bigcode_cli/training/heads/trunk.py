@@ -12,13 +12,21 @@ from bigcode_cli.backends.torch_classifier import CLASSES, Model
 from bigcode_cli.errors import BigcodeWarning, UsageError
 from bigcode_cli.model.checkpoint import load_model
 from bigcode_cli.model.config import GPTBigCodeConfig
-from bigcode_cli.records import ModelFolder
+from bigcode_cli.records import ChangeCosts, ModelFolder
 from bigcode_cli.training.heads.samples import HeadOptions
 from bigcode_cli.training.low_rank import add_low_rank
 
 
-def load_base(base: ModelFolder, labels: Sequence[str], options: HeadOptions) -> Model:
+def load_base(
+    base: ModelFolder,
+    labels: Sequence[str],
+    options: HeadOptions,
+    change_costs: ChangeCosts | None = None,
+) -> Model:
     """The base under a new head, in float32, with what is not to be trained frozen.
+
+    Args:
+        change_costs: that a token head's labels are to be read with.
 
     Raises:
         ModelError: the base cannot be loaded.
@@ -39,7 +47,7 @@ def load_base(base: ModelFolder, labels: Sequence[str], options: HeadOptions) ->
             base.path,
             device=choose_device(options.device),
             dtype=torch.float32,
-            config=_head_config(config, labels, options),
+            config=_head_config(config, labels, options, change_costs),
         )
     model.draw(head_of(model))
     _freeze(model, options)
@@ -52,14 +60,22 @@ def head_of(model: Model) -> nn.Module:
 
 
 def _head_config(
-    config: GPTBigCodeConfig, labels: Sequence[str], options: HeadOptions
+    config: GPTBigCodeConfig,
+    labels: Sequence[str],
+    options: HeadOptions,
+    change_costs: ChangeCosts | None,
 ) -> GPTBigCodeConfig:
     """The base's configuration, with what the head is."""
     kind = "multi_label_classification" if options.multi_label else "single_label_classification"
     return config.with_changes(
         id2label=dict(enumerate(labels)),
         problem_type=kind if options.kind == "sequence" else None,
-        extra=reading_keys(config, read_twice=options.read_twice, context=options.context),
+        extra=reading_keys(
+            config,
+            read_twice=options.read_twice,
+            context=options.context,
+            change_costs=change_costs,
+        ),
     )
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.stored import read_stored
 from bigcode_cli.records import Classified, ClassifyRequest, LoadOptions, ModelFolder, Silence
+from bigcode_cli.training.heads.changes import change_costs
 from bigcode_cli.training.heads.examples import Example, Mark, label_names
 from bigcode_cli.training.heads.losses import label_weights, loss_mass, summed_loss
 from bigcode_cli.training.heads.run import HeadReport, HeadRequest, HeadStorage, train_head
@@ -114,9 +116,24 @@ def test_a_separable_task_is_learned_and_only_the_head_is_stored(
 
 
 def test_a_token_head_finds_the_spans(train: Callable[..., tuple[Path, HeadReport]]) -> None:
-    out, report = train("spans", PARTS, kind="token", epochs=30, batch_size=4)
+    out, report = train("spans", PARTS, kind="token", epochs=60, learning_rate=0.1, batch_size=4)
     assert report.macro_f1 == 1.0
     assert set(tensors(out)) == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_changes_cost_is_stored_and_no_other_head_inherits_it(
+    train: Callable[..., tuple[Path, HeadReport]], base: ModelFolder, full: bool
+) -> None:
+    out, _ = train("spans", PARTS, kind="token", epochs=1, full=full)
+    costs = change_costs(PARTS[:15], tiny_tokenizer())
+    assert json.loads((out / "config.json").read_text())["change_costs"] == asdict(costs)
+    folder = resolve(str(out), base=None if full else str(base.path), report=Silence())
+    session = ClassifySession.open(folder, LoadOptions(device="cpu"))
+    assert session.info.change_costs == costs
+    if full:
+        options = HeadOptions(kind="sequence", device="cpu")
+        assert "change_costs" not in load_base(folder, ("p", "q"), options).config.extra
 
 
 def test_any_number_of_labels_may_be_right(
