@@ -19,8 +19,16 @@ StarCoder           30.9 GB  9.7 ms    15.5 GB  4.9 ms    8.5 GB   2.7 ms
 (int4 holds the vocabulary projection, which is the embedding, in int8.) A layer is five launches;
 one costs about a microsecond that overlaps with its neighbours (programmatic dependent launch),
 else two. Attention adds the latency of some four dependent reads, 3 to 5 microseconds a layer.
-Predicted for bf16, from the matrices' measured 0.258 and 0.893 ms without overlap: tiny 0.30 ms
-(3,300 tok/s), SantaCoder 0.88 ms (1,130 tok/s), StarCoder 10.4 ms (96 tok/s). In int8 launches
-and latency stay as they are: tiny 0.26 ms, SantaCoder 0.58 ms (1,700 tok/s), StarCoder 5.7 ms
-(175 tok/s). In int4 unpacking, some four operations a weight, costs as much as the bytes.
+
+Measured there, per token at 500 slots (``tests/benchmarks/graph-steps-h100.json``):
+
+=================== ======== ======== ========
+shape               bf16     int8     int4
+=================== ======== ======== ========
+tiny_starcoder_py   0.35 ms  0.35 ms  0.80 ms
+SantaCoder          1.14 ms  0.92 ms  5.3 ms
+StarCoder           10.6 ms  7.2 ms   34.5 ms
+=================== ======== ======== ========
+
+In int4 unpacking takes the time, so it saves memory alone.
 """

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bigcode_cli.backends.plain_ops import PlainOps
 from bigcode_cli.kernels.buffers import Buffers
+from bigcode_cli.kernels.shapes import SHAPES
 from bigcode_cli.kernels.step import Ops, run_layers
 from bigcode_cli.kernels.weights import Geometry
 from tests.kernels.shapes import Numbers, copied, geometry
@@ -197,6 +198,32 @@ def test_more_rows_than_a_block_has(device: torch.device) -> None:
             ops.pick(buffers)
         pair.assert_same("logits", "cache")
         assert torch.equal(pair.fast.ids, pair.slow.ids)
+
+
+def test_several_rows_of_a_wide_model_go_through_pytorchs_products(device: torch.device) -> None:
+    """The very same products, so to the last bit; attention stays."""
+    pair = Pair(device, rows=2, layers=1, width=1040, heads=5, head_dim=208)
+    inputs = torch.randn(2, pair.shape.inner, device=device)
+    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
+        ops.widen(pair.layer, buffers)
+        ops.add(pair.layer.down, inputs, buffers)
+    assert torch.equal(pair.fast.inner, pair.slow.inner)
+    assert torch.equal(pair.fast.hidden, pair.slow.hidden)
+    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
+        run_layers(ops, pair.weights, buffers)
+        ops.pick(buffers)
+    pair.assert_same("logits", "cache")
+    assert torch.equal(pair.fast.ids, pair.slow.ids)
+
+
+def test_kernels_serve_as_many_rows_as_they_were_measured_to_serve_well(
+    device: torch.device,  # noqa: ARG001
+) -> None:
+    from bigcode_cli.kernels.triton.ops import most_rows
+
+    rows = {name: most_rows(shape.width) for name, shape in SHAPES.items()}
+    assert rows.pop("tiny_starcoder_py") == 8
+    assert set(rows.values()) == {1}
 
 
 def test_a_model_outside_of_the_kernels_reach_is_named(device: torch.device) -> None:  # noqa: ARG001
