@@ -16,6 +16,7 @@ from bigcode_cli.backends.devices import free_bytes
 from bigcode_cli.backends.graph_rows import GraphRows
 from bigcode_cli.backends.graph_seat import Mode, Seat
 from bigcode_cli.backends.graph_weights import weights_of
+from bigcode_cli.backends.loading import Loaded
 from bigcode_cli.backends.plain_ops import PlainOps
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt
@@ -23,7 +24,7 @@ from bigcode_cli.kernels.step import Ops
 from bigcode_cli.kernels.weights import Geometry
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-from bigcode_cli.records import LoadOptions, ModelFolder, Reporter, Silence
+from bigcode_cli.records import Reporter, Silence
 
 ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Seats there are; with more rows they are as many as a multiple of the last."""
@@ -90,12 +91,11 @@ class GraphBackend(TorchBackend):
         self._report: Reporter = Silence()
 
     @classmethod
-    def open(
-        cls, folder: ModelFolder, options: LoadOptions, *, vocab_size: int, report: Reporter
+    def of(
+        cls, loaded: Loaded[GPTBigCodeForCausalLM], vocab_size: int, *, report: Reporter
     ) -> Self:
-        """See ``TorchBackend.open``."""
-        backend = super().open(folder, options, vocab_size=vocab_size, report=report)
-        assert isinstance(backend, cls)
+        """See ``TorchBackend.of``."""
+        backend = super().of(loaded, vocab_size, report=report)
         backend._report = report
         return backend
 

@@ -58,11 +58,22 @@ class TorchBackend:
             ModelError: the weights are missing, corrupt, of another architecture or too large.
             UsageError: the device or the attention kernel asked for is not here.
         """
-        return cls.of(load(GPTBigCodeForCausalLM, folder, options, report), vocab_size)
+        loaded = load(GPTBigCodeForCausalLM, folder, options, report)
+        return cls.of(loaded, vocab_size, report=report)
 
     @classmethod
-    def of(cls, loaded: Loaded[GPTBigCodeForCausalLM], vocab_size: int) -> Self:
-        """Stand before a model that is in memory."""
+    def of(
+        cls,
+        loaded: Loaded[GPTBigCodeForCausalLM],
+        vocab_size: int,
+        *,
+        report: Reporter,  # noqa: ARG003
+    ) -> Self:
+        """Stand before a model that is in memory.
+
+        Args:
+            report: told what a backend goes on without; this one needs nothing.
+        """
         config = loaded.model.config
         info = BackendInfo(
             name="torch",

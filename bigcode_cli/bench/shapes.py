@@ -89,7 +89,7 @@ class Subject:
             UsageError: the device, kernel or backend asked for is not here.
         """
         if self.folder is None:
-            return open_random(self.name, self.config, options), None
+            return open_random(self.name, self.config, options, report=report), None
         session = Session.open(self.folder, options, report=report)
         return session.backend, session
 

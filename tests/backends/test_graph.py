@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bigcode_cli.backends import graph
+from bigcode_cli.backends import _backend_class, devices, graph, open_random
 from bigcode_cli.backends.graph import GraphBackend, OpsMaker, plain
 from bigcode_cli.backends.graph_rows import GraphRows
+from bigcode_cli.backends.loading import draw
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import Prompt, Token
 from bigcode_cli.errors import ModelCorruptError
@@ -21,8 +22,7 @@ from bigcode_cli.kernels.step import Ops
 from bigcode_cli.kernels.weights import Geometry
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
-from bigcode_cli.records import SamplingOptions
-from bigcode_cli.records.loading import Quantize
+from bigcode_cli.records import BackendName, LoadOptions, Quantize, Reporter, SamplingOptions
 from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_backend, wide_model
 
 PENALISED = SamplingOptions(temperature=0.7, repetition_penalty=1.3, min_p=0.02)
@@ -47,7 +47,7 @@ def small_seats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "SHORTEST", 16)
 
 
-def told(notes: list[str]) -> object:
+def told(notes: list[str]) -> Reporter:
     class Reporter:
         def note(self, text: str) -> None:
             notes.append(text)
@@ -217,11 +217,53 @@ def test_what_fails_is_told_once_and_decoding_goes_on(
 ) -> None:
     backend = graph_backend(makers=(("Triton kernels", broken), *rest))
     notes: list[str] = []
-    backend._report = told(notes)  # type: ignore[assignment]
+    backend._report = told(notes)
     for _ in range(2):
         got = ids_of(backend, [prompt([1, 2, 3], 20)], 20)
         assert got == ids_of(wide_backend(), [prompt([1, 2, 3], 20)], 20)
     assert notes == ["decoding goes on without Triton kernels: Failed to find C compiler."]
+
+
+def test_a_model_of_random_weights_tells_what_it_goes_on_without() -> None:
+    """The kernels, even where Triton is: their heads are narrower."""
+    config = dataclasses.replace(wide_model()[0].config, n_embd=520, n_head=2, n_layer=1)
+    options, notes = LoadOptions(device="cpu"), list[str]()
+    report = told(notes)
+    backend = GraphBackend.of(draw("a shape", config, options), VOCAB, report=report)
+    expected = open_random("a shape", config, options, report=report)
+    assert isinstance(expected, TorchBackend)
+    asked = [prompt([1, 2, 3], 20)]
+    assert ids_of(backend, asked, 20) == ids_of(expected, asked, 20)
+    assert [note.partition(":")[0] for note in notes] == ["decoding goes on without Triton kernels"]
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "expected"),
+    [
+        ("cpu", "auto", TorchBackend),
+        ("cuda", "auto", GraphBackend),
+        ("cuda", "torch", TorchBackend),
+    ],
+)
+def test_steps_are_captured_on_gpus_unless_asked_otherwise(
+    device: str, name: BackendName, expected: type[TorchBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "choose_device", torch.device)
+    assert _backend_class(LoadOptions(device=device, backend=name)) is expected
+
+
+def test_random_weights_are_captured_as_loaded_ones_are() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("nothing is captured without a GPU")
+    notes: list[str] = []
+    config = wide_model()[0].config
+    backend = open_random("a shape", config, LoadOptions(device="cuda"), report=told(notes))
+    assert backend.info.name == "graph"
+    rows = backend.prefill([prompt([1, 2], 5)])
+    for _ in range(3):
+        rows.step()
+    assert isinstance(rows, GraphRows)
+    assert rows._seat is not None
 
 
 def test_no_memory_for_a_seat_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
