@@ -23,28 +23,20 @@ from bigcode_cli.kernels.weights import Geometry
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.records import BackendName, LoadOptions, Quantize, Reporter, SamplingOptions
-from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_backend, wide_model
+from tests.backends.wide import (
+    GREEDY,
+    SAMPLED,
+    VOCAB,
+    graph_backend,
+    ids_of,
+    prompt,
+    wide_backend,
+    wide_model,
+)
 
 PENALISED = SamplingOptions(temperature=0.7, repetition_penalty=1.3, min_p=0.02)
 GREEDY_PENALISED = SamplingOptions(repetition_penalty=2.0)
 PROMPTS = ([1, 2, 3], [7], list(range(3, 60)), [9, 9, 4, 80, 33, 2, 1])
-
-
-def graph_backend(
-    *,
-    multi_query: bool = True,
-    sampled_vocab: int = VOCAB,
-    makers: tuple[tuple[str, OpsMaker], ...] = (("plain steps", plain),),
-) -> GraphBackend:
-    model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
-    return GraphBackend(model, info, makers=makers)
-
-
-@pytest.fixture
-def small_seats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seats of several lengths, as a large model has them."""
-    monkeypatch.setattr(graph, "WHOLE_BYTES", 0)
-    monkeypatch.setattr(graph, "SHORTEST", 16)
 
 
 def told(notes: list[str]) -> Reporter:

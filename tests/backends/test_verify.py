@@ -1,9 +1,9 @@
-"""Several guessed tokens a pass against one token a step."""
+"""Several guessed tokens a pass against one token a step, of either backend."""
 
 import dataclasses
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import torch
@@ -12,7 +12,15 @@ from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Rows, Token
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import SamplingOptions
-from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_backend
+from tests.backends.wide import (
+    GREEDY,
+    SAMPLED,
+    VOCAB,
+    graph_backend,
+    ids_of,
+    prompt,
+    wide_backend,
+)
 from tests.sessions import random_model
 
 PENALISED = SamplingOptions(temperature=0.8, top_k=30, min_p=0.01, repetition_penalty=1.7)
@@ -25,6 +33,15 @@ CONFIGS: list[dict[str, Any]] = [
     {"multi_query": True, "n_head": 8, "n_layer": 2, "scale_attn_weights": False},
     {"multi_query": True, "n_head": 1, "n_layer": 5, "tie_word_embeddings": True},
 ]
+
+
+either = pytest.mark.parametrize("opened", [wide_backend, graph_backend], ids=["torch", "graph"])
+
+
+class Opener(Protocol):
+    """How a backend before ``wide_model`` is made."""
+
+    def __call__(self, *, multi_query: bool = True) -> TorchBackend: ...
 
 
 def guessed(wanted: Sequence[int], chance: random.Random) -> list[int]:
@@ -94,24 +111,26 @@ def test_greedy_output_is_identical_for_256_tokens(number: int) -> None:
     assert [alone[0], *together] == [expected[0], *expected]
 
 
+@either
 @pytest.mark.parametrize("seed", range(6))
-def test_sampled_and_penalised_rows_are_those_of_steps(seed: int) -> None:
-    backend = wide_backend(multi_query=seed % 2 == 0)
+def test_sampled_and_penalised_rows_are_those_of_steps(seed: int, opened: Opener) -> None:
+    backend = opened(multi_query=seed % 2 == 0)
     asked = [
         prompt(PROMPTS[0], 90, GREEDY, SAMPLED, PENALISED, seeds=[seed]),
         dataclasses.replace(prompt(PROMPTS[2], 90, PENALISED, seeds=[1, 2]), first_ids=(5, 6)),
         prompt(PROMPTS[3], 90, SamplingOptions(repetition_penalty=3.0)),
     ]
-    expected = ids_of(backend, asked, 55)
+    expected = ids_of(wide_backend(multi_query=seed % 2 == 0), asked, 55)
     got, _ = verified(backend.prefill(asked), expected, seed=seed)
     assert got == expected
 
 
-def test_logprobs_are_those_of_steps() -> None:
-    backend = wide_backend()
+@either
+def test_logprobs_are_those_of_steps(opened: Opener) -> None:
+    backend = opened()
     told = dataclasses.replace(prompt(PROMPTS[0], 90, SAMPLED, PENALISED), logprobs=3)
     asked = [told, prompt(PROMPTS[3], 90)]
-    rows = backend.prefill(asked)
+    rows = wide_backend().prefill(asked)
     expected = [list(row) for row in zip(*[rows.step() for _ in range(50)], strict=True)]
     _, tokens = verified(backend.prefill(asked), [[t.id for t in row] for row in expected])
     for got, wanted in zip(tokens, expected, strict=True):
@@ -122,11 +141,12 @@ def test_logprobs_are_those_of_steps() -> None:
             assert [v for _, v in token.top] == pytest.approx([v for _, v in other.top], abs=1e-4)
 
 
-def test_no_guess_reaches_beyond_the_context() -> None:
-    backend = wide_backend()
+@either
+def test_no_guess_reaches_beyond_the_context(opened: Opener) -> None:
+    backend = opened()
     long, short = [4] * 180, [5, 6]
     asked = [prompt(long, 20), prompt(short, 190)]
-    expected = [ids_of(backend, [one], 20)[0] for one in asked]
+    expected = [ids_of(wide_backend(), [one], 20)[0] for one in asked]
     rows = backend.prefill(asked)
     got: list[list[int]] = [[], []]
     while len(got[0]) < 20:
@@ -138,8 +158,9 @@ def test_no_guess_reaches_beyond_the_context() -> None:
     assert got[1][:20] == expected[1]
 
 
-def test_the_cache_holds_no_token_that_was_not_taken() -> None:
-    backend = wide_backend()
+@either
+def test_the_cache_holds_no_token_that_was_not_taken(opened: Opener) -> None:
+    backend = opened()
     asked = prompt(PROMPTS[2], 40)
     (expected,) = ids_of(backend, [asked], 20)
     backend.forget()
@@ -166,14 +187,17 @@ def continued(rows: Rows, count: int) -> list[list[int]]:
     ]
 
 
+@either
 @pytest.mark.parametrize("steps", [0, 1, 6])
-def test_rows_go_on_behind_other_tokens_as_if_they_had_sampled_them(steps: int) -> None:
-    backend = wide_backend()
+def test_rows_go_on_behind_other_tokens_as_if_they_had_sampled_them(
+    steps: int, opened: Opener
+) -> None:
+    backend = opened()
     asked: list[Prompt] = [
         prompt(PROMPTS[3], 60, PENALISED, SAMPLED, seeds=[4]),
         dataclasses.replace(prompt(PROMPTS[0], 60, PENALISED), first_ids=(11,)),
     ]
-    expected = ids_of(backend, asked, 30)
+    expected = ids_of(wide_backend(), asked, 30)
     rows = backend.prefill(asked)
     # Other tokens were sampled before: what they counted for penalties must not stay.
     own = continued(rows, steps) if steps else [[], [], []]

@@ -1,9 +1,10 @@
-"""A small random model behind the PyTorch backend, and prompts for it."""
+"""A small random model behind either backend, and prompts for it."""
 
 from collections.abc import Sequence
 
 import torch
 
+from bigcode_cli.backends.graph import GraphBackend, OpsMaker, plain
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
@@ -19,6 +20,17 @@ def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> Tor
     """``wide_model`` behind the PyTorch backend."""
     model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
     return TorchBackend(model, info)
+
+
+def graph_backend(
+    *,
+    multi_query: bool = True,
+    sampled_vocab: int = VOCAB,
+    makers: tuple[tuple[str, OpsMaker], ...] = (("plain steps", plain),),
+) -> GraphBackend:
+    """``wide_model`` behind the graph backend, of whose steps nothing is captured on a CPU."""
+    model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
+    return GraphBackend(model, info, makers=makers)
 
 
 def wide_model(

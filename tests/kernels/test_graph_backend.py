@@ -8,7 +8,7 @@ import torch
 from bigcode_cli.backends.graph import GraphBackend, OpsMaker, fused, plain
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.records import SamplingOptions
-from tests.backends.wide import GREEDY, SAMPLED, ids_of, prompt, wide_model
+from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_model
 
 pytestmark = pytest.mark.usefixtures("few_programs")
 
@@ -42,6 +42,28 @@ def test_fused_steps_give_the_tokens_of_the_reference(
     steps = 128 if device.type == "cuda" else 5
     asked = [prompt(list(range(3, 40)), steps, options)]
     assert ids_of(backend, asked, steps) == ids_of(reference, asked, steps)
+    assert notes == []
+
+
+@pytest.mark.parametrize("options", [GREEDY, PENALISED], ids=["greedy", "drawn"])
+def test_guesses_are_verified_between_fused_steps(
+    device: torch.device, options: SamplingOptions
+) -> None:
+    backend, reference, notes = backends(device, fused)
+    steps = 128 if device.type == "cuda" else 8
+    asked = [prompt(list(range(3, 40)), steps + 8, options)]
+    (expected,) = ids_of(reference, asked, steps)
+    rows, got = backend.prefill(asked), list[int]()
+    while len(got) < steps:
+        at = len(got)
+        wrong = [*expected[at : at + 2], -1 % VOCAB, 5] if at % 5 == 2 else []
+        right = expected[at : at + 4] if at % 5 == 4 else []
+        passes = [rows.step()] if at % 5 in {0, 1} else rows.verify([wrong or right])
+        got += [token.id for token in passes[0]]
+        if at % 7 == 6:
+            rows.replace([len(got) - at], [expected[at : at + 1]])
+            got[at:] = expected[at : at + 1]
+    assert got[:steps] == expected
     assert notes == []
 
 
