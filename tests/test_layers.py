@@ -27,6 +27,7 @@ HEAVY_OWNERS = {
     "huggingface_hub": {"hub"},
     "prompt_toolkit": {"cli"},
     "matplotlib": {"bench"},
+    "triton": {"kernels"},
     "transformers": {"bench"},
 }
 # The protocol is the seam itself: what stands below it imports its records.
