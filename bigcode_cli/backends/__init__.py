@@ -67,7 +67,9 @@ def _backend_class(options: LoadOptions) -> "type[TorchBackend]":
     _refuse_native(options)
     from bigcode_cli.backends.devices import choose_device
 
-    if options.backend == "auto" and choose_device(options.device).type == "cuda":
+    on_gpu = choose_device(options.device).type == "cuda"
+    # Captured steps have an attention of their own, and who asks for the plain one is to get it.
+    if options.backend == "auto" and options.attention != "eager" and on_gpu:
         from bigcode_cli.backends.graph import GraphBackend
 
         return GraphBackend

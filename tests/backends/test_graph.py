@@ -22,7 +22,7 @@ from bigcode_cli.kernels.step import Ops
 from bigcode_cli.kernels.weights import Geometry
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
-from bigcode_cli.records import BackendName, LoadOptions, Quantize, Reporter, SamplingOptions
+from bigcode_cli.records import LoadOptions, Quantize, Reporter, SamplingOptions
 from tests.backends.wide import (
     GREEDY,
     SAMPLED,
@@ -230,18 +230,20 @@ def test_a_model_of_random_weights_tells_what_it_goes_on_without() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "name", "expected"),
+    ("options", "expected"),
     [
-        ("cpu", "auto", TorchBackend),
-        ("cuda", "auto", GraphBackend),
-        ("cuda", "torch", TorchBackend),
+        (LoadOptions(device="cpu"), TorchBackend),
+        (LoadOptions(device="cuda"), GraphBackend),
+        (LoadOptions(device="cuda", attention="sdpa"), GraphBackend),
+        (LoadOptions(device="cuda", attention="eager"), TorchBackend),
+        (LoadOptions(device="cuda", backend="torch"), TorchBackend),
     ],
 )
 def test_steps_are_captured_on_gpus_unless_asked_otherwise(
-    device: str, name: BackendName, expected: type[TorchBackend], monkeypatch: pytest.MonkeyPatch
+    options: LoadOptions, expected: type[TorchBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "choose_device", torch.device)
-    assert _backend_class(LoadOptions(device=device, backend=name)) is expected
+    assert _backend_class(options) is expected
 
 
 def test_random_weights_are_captured_as_loaded_ones_are() -> None:
