@@ -88,11 +88,12 @@ class TrainingDisplay:
 
 def describe(line: dict[str, Any]) -> str:
     """A line of the log for people: how far, how good, how fast, how long still."""
-    parts = [f"step {line['step']:,}", f"{line['position']:.1%}", f"loss {line['loss']:.4f}"]
+    done = min(1.0, line["position"])  # the last step of a plan by the clock ends behind it
+    parts = [f"step {line['step']:,}", f"{done:.1%}", f"loss {line['loss']:.4f}"]
     rate = line["tokens_per_s"]
     if rate:
         parts.append(f"{rate:,} tokens/s")
-    if line["position"] > 0:
-        left = line["seconds"] * (1 / line["position"] - 1)
+    if done > 0:
+        left = line["seconds"] * (1 / done - 1)
         parts.append(f"{left / 60:.1f} min left")
     return ", ".join(parts)

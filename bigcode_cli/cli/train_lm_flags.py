@@ -50,7 +50,7 @@ class DataFlags:
         bool,
         typer.Option(
             "--any-licence",
-            help="Also take what has no known permissive licence, such as your own code.",
+            help="Your own code: also take what has no permissive licence, whatever its name.",
             rich_help_panel=DATA,
         ),
     ] = False

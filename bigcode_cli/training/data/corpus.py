@@ -38,7 +38,8 @@ class CorpusOptions:
     Attributes:
         jsonl: JSON Lines files to take beside folders, see ``sources.read_records``.
         globs: patterns of which a folder's file must fit one, see ``folders.matches``.
-        any_licence: take also what has no licence that is known to be permissive.
+        any_licence: the user's own code: take also what has no licence that is known to be
+            permissive, and what bears a held-out package's name.
         exclude: names of packages to leave out beside the held-out ones; files in folders of a
             held-out package's import name (vendored copies) are left out too.
         exclude_like: folders whose texts no document may resemble: files that fit ``globs`` or
@@ -172,7 +173,7 @@ def build_corpus(
         noted(),
         workers=workers,
         setup=documents.prepare,
-        setup_args=(known, not options.keep_near_duplicates),
+        setup_args=(known, not options.keep_near_duplicates, options.any_licence),
     )
     out.mkdir(parents=True, exist_ok=True)
     with Writer(out, compare=not options.keep_near_duplicates) as writer:
@@ -208,7 +209,8 @@ class _Choice:
     """Which packages are taken, and why others are not."""
 
     def __init__(self, options: CorpusOptions) -> None:
-        self._barred = frozenset(map(normal_name, (*HELD_OUT, *options.exclude)))
+        held_out = () if options.any_licence else HELD_OUT
+        self._barred = frozenset(map(normal_name, (*held_out, *options.exclude)))
         self._any_licence = options.any_licence
         self._refused: dict[tuple[str, str], str] = {}
 

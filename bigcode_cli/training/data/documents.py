@@ -39,17 +39,19 @@ class Judged:
 
 _known: frozenset[int] = frozenset()
 _sketching = False
+_own = False
 
 
-def prepare(known: frozenset[int], sketching: bool) -> None:
+def prepare(known: frozenset[int], sketching: bool, own: bool) -> None:
     """Set up a worker.
 
     Args:
         known: shingles (``filters.shingles``) that no document may share.
         sketching: whether documents are to be compared with one another.
+        own: the user's own code, in which a folder ``docker`` is no copy of the package.
     """
-    global _known, _sketching
-    _known, _sketching = known, sketching
+    global _known, _sketching, _own
+    _known, _sketching, _own = known, sketching, own
 
 
 def judge(batch: Batch) -> list[Judged]:
@@ -60,7 +62,7 @@ def judge(batch: Batch) -> list[Judged]:
 
 def _judge(batch: Batch, name: str, text: str | None) -> Judged:
     places = set(Path(name.lower().removesuffix(".py")).parts)
-    if _IMPORT_NAMES & places:
+    if _IMPORT_NAMES & places and not _own:
         return Judged("held out")
     # Other people's code under other licences than the package's.
     if _VENDORED & places:

@@ -243,6 +243,20 @@ def test_other_languages_and_own_licences_are_taken_when_asked_for(tmp_path: Pat
     assert (told["globs"], told["any_licence"]) == (["*.js"], True)
 
 
+def test_own_code_may_bear_the_name_of_what_is_held_out(tmp_path: Path) -> None:
+    mine = tmp_path / "flask"
+    (mine / "docker").mkdir(parents=True)
+    (mine / "docker" / "a.py").write_text(varied("a"))
+    (mine / "jedi.py").write_text(varied("b"))
+    with pytest.raises(InputError):
+        build_corpus([mine], tmp_path / "out")
+    options = CorpusOptions(any_licence=True, exclude=("other",))
+    corpus = build_corpus([mine], tmp_path / "out", options)
+    assert sorted(corpus.texts()) == sorted([varied("a"), varied("b")])
+    with pytest.raises(InputError):
+        build_corpus([mine], tmp_path / "out", CorpusOptions(any_licence=True, exclude=("flask",)))
+
+
 def test_why_nothing_is_left_is_said(tmp_path: Path) -> None:
     package(tmp_path / "data", "p", {"m.py": "x = 1\n", "n.py": "y = 1\n"})
     package(tmp_path / "data", "q", {"m.py": varied("q")}, "All rights reserved.")
