@@ -26,6 +26,9 @@ HEAVY_OWNERS = {
     "safetensors": {"model", "backends", "kernels", "hub"},
     "huggingface_hub": {"hub"},
     "prompt_toolkit": {"cli"},
+    "matplotlib": {"bench"},
+    "triton": {"kernels"},
+    "transformers": {"bench"},
 }
 # The protocol is the seam itself: what stands below it imports its records.
 SEAMS = {("backends", "bigcode_cli.engine.protocol"), ("kernels", "bigcode_cli.engine.protocol")}

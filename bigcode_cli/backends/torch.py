@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from bigcode_cli.backends.devices import free_bytes
 from bigcode_cli.backends.likelihood import likelihoods
-from bigcode_cli.backends.loading import load
+from bigcode_cli.backends.loading import Loaded, load
 from bigcode_cli.backends.memory import gigabytes, require_memory
 from bigcode_cli.backends.plans import AttentionPlans
 from bigcode_cli.backends.reuse import KeptRow
-from bigcode_cli.backends.torch_rows import TorchRows
+from bigcode_cli.backends.torch_rows import TorchRows, padded_ids
 from bigcode_cli.engine.protocol import (
     BackendInfo,
     Passage,
@@ -50,7 +51,7 @@ class TorchBackend:
     @classmethod
     def open(
         cls, folder: ModelFolder, options: LoadOptions, *, vocab_size: int, report: Reporter
-    ) -> "TorchBackend":
+    ) -> Self:
         """Load a folder's weights.
 
         Raises:
@@ -58,6 +59,21 @@ class TorchBackend:
             UsageError: the device or the attention kernel asked for is not here.
         """
         loaded = load(GPTBigCodeForCausalLM, folder, options, report)
+        return cls.of(loaded, vocab_size, report=report)
+
+    @classmethod
+    def of(
+        cls,
+        loaded: Loaded[GPTBigCodeForCausalLM],
+        vocab_size: int,
+        *,
+        report: Reporter,  # noqa: ARG003
+    ) -> Self:
+        """Stand before a model that is in memory.
+
+        Args:
+            report: told what a backend goes on without; this one needs nothing.
+        """
         config = loaded.model.config
         info = BackendInfo(
             name="torch",
@@ -99,6 +115,17 @@ class TorchBackend:
                 self._kept, history = KeptRow(history, cache.borrow()), None
             cache.select(origin)
             hidden = hidden[torch.tensor(origin, device=self._device)]
+        return self._make_rows(cache, hidden, prompts, reused=reused, history=history)
+
+    def _make_rows(
+        self,
+        cache: KVCache,
+        hidden: Tensor,
+        prompts: Sequence[Prompt],
+        *,
+        reused: int,
+        history: list[int] | None,
+    ) -> TorchRows:
         return TorchRows(
             self._model, self.info, cache, hidden, prompts, reused=reused, history=history
         )
@@ -133,7 +160,7 @@ class TorchBackend:
         counted = [slice(passage.counted, len(passage.ids)) for passage in passages]
         for passage in passages:
             self._check(len(passage.ids))
-        padded = _padded([passage.ids for passage in passages]).to(self._device)
+        padded = padded_ids([passage.ids for passage in passages]).to(self._device)
         with self._plans.using((padded.shape[0], padded.shape[1])):
             states = self._model.transformer(padded, use_cache=False).last_hidden_state
         targets = torch.cat([padded[row, places] for row, places in enumerate(counted)])
@@ -146,7 +173,7 @@ class TorchBackend:
         self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int
     ) -> list[list[float]]:
         """See ``engine.protocol.Backend.score_tails``."""
-        padded = _padded(tails).to(self._device)
+        padded = padded_ids(tails).to(self._device)
         self._check(len(ids) + padded.shape[1])
         cache = self._cache(1, len(tails), len(ids) + padded.shape[1])
         last = self._run(cache, [ids], None).expand(len(tails), -1)
@@ -214,7 +241,7 @@ class TorchBackend:
         Returns:
             ``(rows, n_embd)``.
         """
-        padded = _padded(rows).to(self._device)
+        padded = padded_ids(rows).to(self._device)
         longest = padded.shape[1]
         last_hidden: list[Tensor | None] = [None] * len(rows)
         for start in range(cache.longest, longest, PREFILL_CHUNK):
@@ -228,14 +255,6 @@ class TorchBackend:
             if progress is not None:
                 progress(start + chunk.shape[1], longest)
         return torch.stack([state for state in last_hidden if state is not None])
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Int64 ``(rows, longest)``, padded on the right with whatever id."""
-    padded = torch.zeros(len(rows), max(len(ids) for ids in rows), dtype=torch.int64)
-    for row, ids in enumerate(rows):
-        padded[row, : len(ids)] = torch.tensor(ids)
-    return padded
 
 
 def _by_passage(scores: PassageScores, counts: Sequence[int]) -> list[PassageScores]:

@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from bigcode_cli import __version__
-from bigcode_cli.engine.session import Session
+from bigcode_cli.engine.protocol import BackendInfo
 from bigcode_cli.records import LoadOptions
 
 
 def environment(
-    session: Session, *, model: str, revision: str | None, options: LoadOptions
+    info: BackendInfo,
+    load_s: float | None,
+    *,
+    model: str,
+    revision: str | None,
+    options: LoadOptions,
 ) -> dict[str, Any]:
     """The model, the program and the machine.
 
     Args:
+        info: of the loaded model; ``load_s``: seconds that loading took, if anything was.
         model: as the user named it.
         revision: likewise.
         options: that it was loaded with.
     """
-    info = session.info
     return {
         **machine(info.device),
         "threads": options.threads,
@@ -35,7 +40,7 @@ def environment(
         "weights": info.weights,
         "attention": options.attention,
         "context": info.n_positions,
-        "load_s": session.load_s,
+        "load_s": load_s,
     }
 
 

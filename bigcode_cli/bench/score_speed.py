@@ -1,9 +1,9 @@
-"""How fast texts are scored, beside transformers: ``python -m bigcode_cli.bench.score_speed``.
+"""How fast files are scored, beside transformers: ``python -m bigcode_cli.bench.score_speed``.
 
-Both score the same windows with the same weights in the same process, by turns; the sums must
-agree. With ``--files`` real files go in as text, tokenising counted in; else random ids of a
-model's real shape, ``--batch`` windows at once. transformers gets labels, its own loss, SDPA, and
-for files the batches that it would do best with: windows of similar length, as many as ours.
+Both score the same windows of real files with mini's weights in the same process, by turns,
+tokenising counted in; the sums must agree. transformers gets labels, its own loss, SDPA, and the
+batches that it would do best with: windows of similar length, as many as ours. Windows of random
+ids, of any model or shape, are a case of ``bigcode bench --n-score``.
 """
 
 import json
@@ -19,23 +19,15 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from bigcode_cli.backends.torch import BATCH_TOKENS, TorchBackend
+from bigcode_cli.backends.torch import BATCH_TOKENS
 from bigcode_cli.bench.environment import machine
-from bigcode_cli.engine.protocol import BackendInfo, Passage
+from bigcode_cli.engine.protocol import Passage
 from bigcode_cli.engine.session import Session
 from bigcode_cli.engine.windows import batches, windows
-from bigcode_cli.errors import BigcodeError, UsageError
+from bigcode_cli.errors import BigcodeError
 from bigcode_cli.hub.resolve import resolve
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import LoadOptions, Scored, ScoreRequest, Silence
-
-SHAPES = {
-    "tiny_starcoder_py": {"n_embd": 768, "n_layer": 20, "n_head": 12, "n_positions": 8192},
-    "santacoder": {"n_embd": 2048, "n_layer": 24, "n_head": 16, "vocab_size": 49280},
-    "starcoder": {"n_embd": 6144, "n_layer": 40, "n_head": 48, "n_positions": 8192},
-}
-"""What differs from a vocabulary of 49,152, 2,048 positions and multi-query attention."""
 
 AGREEMENT = {"float32": 1e-5, "bfloat16": 5e-3, "float16": 5e-3}
 """Relative difference of the sums that rounding explains."""
@@ -48,12 +40,9 @@ Peer = Callable[..., Any]
 
 
 def main(
-    shape: Annotated[str, typer.Option(help=f"Random weights: {', '.join(SHAPES)}.")] = "",
-    files: Annotated[list[Path] | None, typer.Option(help="A folder of *.py; with mini.")] = None,
+    files: Annotated[list[Path], typer.Option(help="A folder of *.py. Repeatable.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cuda",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "bfloat16",
-    batch: Annotated[int, typer.Option(help="Windows at once, of a shape.")] = 8,
-    length: Annotated[int, typer.Option(help="Tokens of each.")] = 2048,
     rounds: Annotated[int, typer.Option(help="Turns of each side.")] = 5,
     megabytes: Annotated[float, typer.Option(help="Of the files at most.")] = 1.0,
     output: Annotated[
@@ -61,51 +50,12 @@ def main(
     ] = None,
 ) -> None:
     """Print tokens a second of both sides, their ratio, and how far the sums are apart."""
-    if bool(shape) == bool(files):
-        raise UsageError("give either --shape or --files")
-    if files:
-        texts = _read(files, round(megabytes * 1e6))
-        row = _files_row(texts, device, dtype, rounds)
-    else:
-        row = _shape_row(shape, device, dtype, batch, length, rounds)
-    line = json.dumps(row)
+    texts = _read(files, round(megabytes * 1e6))
+    line = json.dumps(_files_row(texts, device, dtype, rounds))
     print(line)
     if output is not None:
         with output.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-
-
-def _shape_row(
-    shape: str, device: str, dtype: str, batch: int, length: int, rounds: int
-) -> dict[str, Any]:
-    values = {"vocab_size": 49152, "n_positions": 2048, "model_type": "gpt_bigcode"}
-    config = GPTBigCodeConfig.from_dict({**values, **SHAPES[shape]})
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = GPTBigCodeForCausalLM(config).to(getattr(torch, dtype)).eval()
-    info = BackendInfo(
-        name="torch",
-        device=device,
-        dtype=dtype,
-        weights=dtype,
-        n_positions=config.n_positions,
-        batch_tokens=batch * length,
-        vocab_size=config.vocab_size,
-        weight_bytes=0,
-    )
-    backend = TorchBackend(model, info)
-    ids = torch.randint(0, config.vocab_size, (batch, length)).tolist()
-    passages = [Passage(tuple(row), 1) for row in ids]
-    peer = _peer_like(model, config, device, dtype)
-
-    def ours() -> float:
-        return -math.fsum(math.fsum(one.logprobs) for one in backend.score(passages))
-
-    def theirs() -> float:
-        return _their_nll(peer, passages, device)
-
-    measured = _alternate(ours, theirs, batch * (length - 1), rounds, dtype)
-    return {"shape": shape, "batch": batch, "length": length, **_machine(device, dtype), **measured}
 
 
 def _files_row(texts: Sequence[str], device: str, dtype: str, rounds: int) -> dict[str, Any]:
@@ -162,21 +112,6 @@ def _their_nll(peer: Peer, passages: Sequence[Passage], device: str) -> float:
     with torch.inference_mode():
         output = peer(ids.to(device), labels=labels.to(device), use_cache=False)
     return float(output.loss) * counted
-
-
-def _peer_like(
-    model: GPTBigCodeForCausalLM, config: GPTBigCodeConfig, device: str, dtype: str
-) -> Peer:
-    from transformers import AutoModelForCausalLM
-    from transformers import GPTBigCodeConfig as PeerConfig
-
-    peer_config = PeerConfig(**config.to_dict())
-    with torch.device(device):
-        peer = AutoModelForCausalLM.from_config(
-            peer_config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
-    peer.load_state_dict(model.state_dict(), strict=True)
-    return peer.eval()  # type: ignore[no-any-return]
 
 
 def _alternate(ours: Side, theirs: Side, tokens: int, rounds: int, dtype: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from bigcode_cli.records import (
     Chunk,
     Completion,
     Failure,
-    FinishReason,
     Infilled,
     Timing,
     TokenLogprob,
@@ -230,23 +229,36 @@ def completion_object(done: Completion, id_: str | int | None) -> dict[str, Any]
         "completion": done.text,
         "finish_reason": done.finish_reason,
         "stop": done.stop,
-        "usage": {
-            "prompt_tokens": done.prompt_tokens,
-            "completion_tokens": done.completion_tokens,
-        },
+        "usage": usage_object(done.prompt_tokens, done.completion_tokens, done.timing),
         "timing": timing_object(done.timing),
         "seed": done.seed,
         **logprobs_object(done.logprobs),
     }
 
 
+def usage_object(prompt_tokens: int, completion_tokens: int, timing: Timing) -> dict[str, Any]:
+    """Counts as other programs read them; those of guesses where some were to be made."""
+    usage: dict[str, Any] = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+    }
+    if (passes := timing.passes) is not None:
+        usage["passes"] = passes.count
+        usage["guessed_tokens"] = passes.guessed
+        usage["accepted_tokens"] = passes.accepted
+        usage["accepted_histogram"] = list(passes.held)
+    return usage
+
+
 def timing_object(timing: Timing) -> dict[str, Any]:
     """Seconds and rates as other programs read them."""
+    passes = timing.passes
     return {
         "load_s": timing.load_s,
         "first_token_s": timing.first_token_s,
         "prefill_tokens_per_s": timing.prefill_tokens_per_s,
         "decode_tokens_per_s": timing.decode_tokens_per_s,
+        **({} if passes is None else {"tokens_per_pass": passes.tokens_per_pass}),
     }
 
 
@@ -274,26 +286,6 @@ def output_label(asked: Asked, event: Chunk | Completion, samples: int) -> str:
     """How one of several outputs is called."""
     sample = f"sample {event.sample + 1} of {samples}" if samples > 1 else None
     return ", ".join(part for part in (asked.label, sample) if part)
-
-
-def stats_lines(
-    label: str, done: Completion | Infilled, completion_tokens: int, finish_reason: FinishReason
-) -> list[str]:
-    """What ``--stats`` says of one output."""
-    timing = done.timing
-    first = "-" if timing.first_token_s is None else f"{timing.first_token_s:.3f} s"
-    seed = "" if done.seed is None else f", seed {done.seed}"
-    head = f"{label}: " if label else ""
-    return [
-        f"{head}prompt {done.prompt_tokens:,} tokens at {_rate(timing.prefill_tokens_per_s)}, "
-        f"first token after {first}",
-        f"{head}output {completion_tokens:,} tokens at {_rate(timing.decode_tokens_per_s)}, "
-        f"ended by {finish_reason}{seed}",
-    ]
-
-
-def _rate(tokens_per_s: float | None) -> str:
-    return "-" if tokens_per_s is None else f"{tokens_per_s:,.1f} tokens/s"
 
 
 def _token_object(token: TokenLogprob) -> dict[str, Any]:

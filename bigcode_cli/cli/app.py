@@ -29,7 +29,7 @@ COMMANDS = {
     "infill": "Fill a hole in a text, and print what belongs there.",
     "score": "Measure how well a model predicts texts: perplexity and bits per byte.",
     "classify": "Label texts or their parts, with a model that has a head for that.",
-    "bench": "Measure how well a model fills in, on a benchmark or on your own files.",
+    "bench": "Measure how fast a model is on this machine, or how well it fills in.",
     "repl": "Write code at a prompt where the model completes it live.",
     "models": "List, pull, show, verify, export and remove models.",
     "config": "Show the settings in force and where each comes from.",

@@ -1,46 +1,56 @@
-"""``bigcode bench``: tasks and flags → a session → what was measured."""
+"""``bigcode bench``: how fast a model is here, or how well it fills in."""
 
-import json
-import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from bigcode_cli.cli.answers import to_json
-from bigcode_cli.cli.bench_flags import HOLES, TaskFlags, WayFlags
-from bigcode_cli.cli.decoding_flags import SAMPLES_TEMPERATURE
+from bigcode_cli.cli.bench_flags import TaskFlags, WayFlags
+from bigcode_cli.cli.bench_infill import bench_infill
+from bigcode_cli.cli.bench_speed import bench_speed
+from bigcode_cli.cli.bench_speed_flags import SpeedFlags
 from bigcode_cli.cli.help import OUTPUT
-from bigcode_cli.cli.loading import open_session
-from bigcode_cli.cli.output import Answer, open_answer
 from bigcode_cli.cli.params import ModelFlags, OutputFlags, spread
-from bigcode_cli.cli.render import TerminalReporter, print_error
-from bigcode_cli.errors import InputError, UsageError
-from bigcode_cli.records import InfillRequest, Reporter
-
-if TYPE_CHECKING:
-    from bigcode_cli.bench.infill_run import Measured
-    from bigcode_cli.bench.infill_tasks import InfillTask
-    from bigcode_cli.engine.session import Session
+from bigcode_cli.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
+  bigcode bench
+  bigcode bench -p 512,2048 -n 128 -d 0,1024 -b 1,8
+  bigcode bench --shape santacoder --against transformers --plot speed.html
+  bigcode bench --save before.json
+  bigcode bench --compare before.json --fail-if-slower 5%
   bigcode bench --infill tasks.jsonl.gz --limit 100
   bigcode bench --infill tasks.jsonl.gz --execute --save result.json
   bigcode bench --infill-repo . --glob '*.py'
   bigcode bench --infill-repo src --kind block --tasks 300 --ablate --json
 
-Exact match leaves a last newline out; similarity is 1 - d / n: d the edits of
-single characters between the middle and the right one, n the longer one's
-length. Shares and means have 95 % intervals (Wilson; bootstrap), differences
-to the base paired ones (Newcombe's method 10; bootstrap). Times are median /
-90th percentile of tasks filled one at a time, up to 20 of each kind.
+Speed, in llama-bench's terms: pp512 processes a prompt of 512 tokens, tg128
+generates 128 after one token, @ d1024 with 1,024 tokens in the cache before, b8
+for 8 sequences at once; sc scores. Tokenising and sampling are left out, but
+for the arg-max that chooses a token; e2e512+128 has all in, from text to
+sampled text. tokens/s is the median, ± the standard deviation; first token
+counts the prompt in. The limit is measured in the same run: of tg the bytes
+that it must read over the memory's bandwidth, of pp and sc the operations that
+it must do over the rate of a matrix product.
+
+A ratio is the peer's time over ours: above 1, ours is faster. It has the 95 %
+interval of the median of paired rounds (order statistics; 94 % of 5 rounds),
+a comparison with OLD.json that of Hodges and Lehmann, which knows how runs
+scatter, not how one day differs from another. Ctrl-C prints what is measured.
+
+Quality: exact match leaves a last newline out; similarity is 1 - d / n: d the
+edits of single characters between the middle and the right one, n the longer
+one's length. Shares and means have 95 % intervals (Wilson; bootstrap),
+differences to the base paired ones (Newcombe's method 10; bootstrap). Times are
+median / 90th percentile of tasks filled one at a time, up to 20 of each kind.
 
 --execute runs what the model wrote: without a network, without your files, on
 a clock; where Linux grants no namespaces for that, it is refused.
 """
+
+Format = Literal["table", "md", "csv", "json", "jsonl"]
 
 app = typer.Typer(add_completion=False)
 
@@ -49,12 +59,16 @@ app = typer.Typer(add_completion=False)
 @spread
 def bench(
     *,
+    speed: SpeedFlags,
     own: TaskFlags,
     way: WayFlags,
     format_: Annotated[
-        Literal["table", "json"],
+        Format,
         typer.Option(
-            "--format", metavar="table|json", help="Of the answer.", rich_help_panel=OUTPUT
+            "--format",
+            metavar="table|md|csv|json|jsonl",
+            help="Of the answer; of quality table or json.",
+            rich_help_panel=OUTPUT,
         ),
     ] = "table",
     save: Annotated[
@@ -62,134 +76,36 @@ def bench(
         typer.Option(
             "--save",
             metavar="FILE",
-            help="Write the answer and what came of each task to FILE, as JSON.",
+            help="Write the answer, of quality also what came of each task, to FILE, as JSON.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     speech: OutputFlags,
     model: ModelFlags,
 ) -> None:
-    """Measure how well a model fills in, on a benchmark or on your own files.
+    """Measure how fast a model is on this machine, or how well it fills in.
 
-    Holes of which the right middle is known are filled; reported are exact matches, similarity
-    and times, by kind of hole.
+    Without --infill and --infill-repo it is timed: prompts, decoding, and a whole request. With
+    them, holes of which the right middle is known are filled; reported are exact matches,
+    similarity and times, by kind of hole.
     """
-    _check(own)
-    base = way.request(own.seed)
-    with (
-        TerminalReporter(speech.quiet) as report,
-        open_answer(None, "utf-8") as answer,
-        open_answer(save, "utf-8") if save else nullcontext() as file,
-    ):
-        tasks = _tasks(own, report)
-        if own.execute:
-            _check_sandbox()
-        session = open_session(model, report)
-        measured = _measure(session, tasks, base, report, ablate=own.ablate, execute=own.execute)
-        report.clear()
-        content = _content(session, model, tasks, measured, own.seed)
-        _show(content, answer, as_json=speech.json or format_ == "json")
-        if file is not None:
-            _save(content, measured, file)
-    _tell_failures(measured)
+    if speech.json and format_ not in {"table", "json"}:
+        raise UsageError(f"--json is another format than --format {format_}", "leave one out")
+    chosen: Format = "json" if speech.json else format_
+    if own.infill is not None or own.infill_repo:
+        speed.refuse()
+        if chosen not in {"table", "json"}:
+            raise UsageError(f"--format {chosen} is of speeds", "of quality there is table or json")
+        bench_infill(own, way, save, speech, model, as_json=chosen == "json")
+        return
+    _refuse(own, way)
+    bench_speed(speed, chosen, save, speech, model)
 
 
-def _check(own: TaskFlags) -> None:
-    """Refuse what would be silently without effect."""
-    if own.infill is None and not own.infill_repo:
-        raise UsageError(
-            "nothing to measure",
-            "--infill FILE fills a benchmark's tasks, --infill-repo DIR holes in your own files",
-        )
-    if own.infill is None and (own.execute or own.limit):
-        raise UsageError(f"{'--execute' if own.execute else '--limit'} needs --infill FILE")
-    if not own.infill_repo:
-        for name, value in (("tasks", own.tasks), ("kind", own.kind), ("glob", own.glob)):
-            if value:
-                raise UsageError(f"--{name} needs --infill-repo DIR")
-
-
-def _tasks(own: TaskFlags, report: Reporter) -> list["InfillTask"]:
-    from bigcode_cli.bench.infill_repo import draw_tasks, parse_kinds
-    from bigcode_cli.bench.infill_tasks import read_tasks, spaced
-
-    tasks: list[InfillTask] = []
-    if own.infill is not None:
-        tasks = read_tasks(own.infill)
-        tasks = spaced(tasks, own.limit or len(tasks))
-        if own.execute and (bare := [task.id for task in tasks if task.program("") is None]):
-            raise InputError(f"{own.infill}: {bare[0]} has no test", "--execute needs one")
-    if own.infill_repo:
-        count = own.tasks or HOLES
-        kinds = parse_kinds(own.kind)
-        drawn = draw_tasks(own.infill_repo, count=count, seed=own.seed, kinds=kinds, glob=own.glob)
-        if len(drawn) < count:
-            report.note(f"the files hold {len(drawn):,} holes, not {count:,}")
-        tasks += drawn
-    return tasks
-
-
-def _check_sandbox() -> None:
-    if not sys.platform.startswith("linux"):
-        raise UsageError("--execute needs Linux", "elsewhere nothing would protect this machine")
-    from bigcode_cli.bench.sandbox import check_sandbox
-
-    check_sandbox()
-
-
-def _measure(
-    session: "Session",
-    tasks: Sequence["InfillTask"],
-    base: InfillRequest,
-    report: Reporter,
-    *,
-    ablate: bool,
-    execute: bool,
-) -> list["Measured"]:
-    from bigcode_cli.bench import infill_run as runs
-
-    variants = runs.ablation(base, temperature=SAMPLES_TEMPERATURE)
-    chosen = variants if ablate else variants[:1]
-    measured = [runs.measure(session, tasks, variant, report) for variant in chosen]
-    return runs.execute(measured, tasks, report) if execute else measured
-
-
-def _content(
-    session: "Session",
-    model: ModelFlags,
-    tasks: Sequence["InfillTask"],
-    measured: Sequence["Measured"],
-    seed: int,
-) -> dict[str, Any]:
-    from bigcode_cli.bench.environment import environment
-    from bigcode_cli.bench.infill_report import rows, settings
-
-    return {
-        "environment": environment(
-            session, model=model.model, revision=model.revision, options=model.load_options()
-        ),
-        "settings": {"seed": seed, **settings(tasks, measured)},
-        "results": rows(measured),
-    }
-
-
-def _show(content: dict[str, Any], answer: Answer, *, as_json: bool) -> None:
-    from bigcode_cli.bench.infill_report import table
-
-    if as_json:
-        answer.write_json(to_json(content))
-    else:
-        answer.write(table(content["results"]))
-
-
-def _save(content: dict[str, Any], measured: Sequence["Measured"], file: Answer) -> None:
-    from bigcode_cli.bench.infill_report import raw
-
-    file.write(json.dumps({**content, "raw": raw(measured)}, indent=1) + "\n")
-
-
-def _tell_failures(measured: Sequence["Measured"]) -> None:
-    failed = [one for each in measured for one in each.outcomes if one.error is not None]
-    if failed:
-        print_error(f"{len(failed):,} tasks failed; the first, {failed[0].task}: {failed[0].error}")
-        raise typer.Exit(1)
+def _refuse(own: TaskFlags, way: WayFlags) -> None:
+    """Refuse what only holes have, where none are filled."""
+    for group, default in ((own, TaskFlags()), (way, WayFlags())):
+        for field in fields(default):
+            if getattr(group, field.name) != getattr(default, field.name):
+                name = field.name.replace("_", "-")
+                raise UsageError(f"--{name} needs --infill FILE or --infill-repo DIR")

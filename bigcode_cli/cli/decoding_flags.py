@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from bigcode_cli.cli.help import OUTPUT, PROMPT, SAMPLING, STOPPING
+from bigcode_cli.cli.help import MODEL, OUTPUT, PROMPT, SAMPLING, STOPPING
+from bigcode_cli.errors import UsageError
 from bigcode_cli.records import SamplingOptions, StopAt, StopOptions
 
 SAMPLES_TEMPERATURE = 0.8
@@ -136,6 +137,34 @@ class SamplingFlags:
             repetition_penalty=self.repetition_penalty,
             seed=self.seed,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculationFlags:
+    """How tokens are guessed ahead, to be verified several in one pass."""
+
+    lookup: Annotated[
+        bool,
+        typer.Option(
+            "--lookup",
+            help="Guess tokens ahead where the text repeats itself, while that saves time. "
+            "A seed gives the same text as without, but for rounding.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            "--draft",
+            metavar="NAME",
+            help="Let a smaller model with the same vocabulary guess them.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.lookup and self.draft is not None:
+            raise UsageError("--lookup and --draft do not go together", "choose who guesses")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,11 @@
-"""The help blocks of README.md, made from the app: ``python -m bigcode_cli.cli.docs [FILE]``.
+"""The help and speeds in README.md, made anew: ``python -m bigcode_cli.cli.docs [FILE]``.
 
-A block stands between ``<!-- help: models pull -->`` and ``<!-- end help -->`` and holds what
-``bigcode models pull --help`` prints, 80 columns wide.
+What stands between ``<!-- help: models pull -->`` and ``<!-- end help -->`` is what ``bigcode
+models pull --help`` prints, 80 columns wide; between ``<!-- speed: tests/benchmarks/speed-*.json
+-->`` and ``<!-- end speed -->`` a table of those answers of ``bigcode bench --save``.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -16,6 +18,8 @@ from bigcode_cli.cli.app import PROGRAM, LazyCommand, app
 WIDTH = 78
 """What a page takes of 80 columns."""
 BLOCK = re.compile(r"(<!-- help:(?P<command>[^>]*)-->\n).*?(<!-- end help -->)", re.DOTALL)
+
+SPEEDS = re.compile(r"(<!-- speed:(?P<files>[^>]*)-->\n).*?(<!-- end speed -->)", re.DOTALL)
 
 
 def help_page(*names: str) -> str:
@@ -44,9 +48,27 @@ def fill_blocks(text: str) -> str:
     return BLOCK.sub(filled, text)
 
 
+def fill_speeds(text: str, folder: Path) -> str:
+    """The text with every table of speeds as it should be.
+
+    Args:
+        folder: where the patterns of files begin.
+    """
+
+    def filled(block: re.Match[str]) -> str:
+        from bigcode_cli.bench.speed_readme import table
+
+        files = sorted(path for part in block["files"].split() for path in folder.glob(part))
+        answers = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        return f"{block[1]}\n{table(answers)}\n{block[3]}"
+
+    return SPEEDS.sub(filled, text)
+
+
 def main(file: Path) -> None:
-    """Bring the help blocks of a file up to date."""
-    file.write_text(fill_blocks(file.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    """Bring a file up to date."""
+    text = fill_speeds(fill_blocks(file.read_text(encoding="utf-8")), file.parent)
+    file.write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from bigcode_cli.cli.answers import logprobs_object, timing_object
+from bigcode_cli.cli.answers import logprobs_object, timing_object, usage_object
 from bigcode_cli.cli.drafts import Draft
 from bigcode_cli.cli.edit import patch_name, unified_diff
 from bigcode_cli.records import Candidate, Infilled
@@ -79,10 +79,7 @@ def _hole_object(filling: Filling, number: int) -> dict[str, Any]:
         "completion": hole.middle(best.text),
         "finish_reason": best.finish_reason,
         "stop": best.stop,
-        "usage": {
-            "prompt_tokens": done.prompt_tokens,
-            "completion_tokens": best.completion_tokens,
-        },
+        "usage": usage_object(done.prompt_tokens, best.completion_tokens, done.timing),
         "timing": timing_object(done.timing),
         "seed": done.seed,
         "prefix_tokens": done.prefix_tokens,

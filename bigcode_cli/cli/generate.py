@@ -16,13 +16,13 @@ from bigcode_cli.cli.answers import (
     View,
     follow,
     output_label,
-    stats_lines,
     tell_failure,
 )
 from bigcode_cli.cli.decoding_flags import (
     SAMPLES_TEMPERATURE,
     Logprobs,
     SamplingFlags,
+    SpeculationFlags,
     Stats,
     StopFlags,
 )
@@ -32,6 +32,7 @@ from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.output import open_answer
 from bigcode_cli.cli.params import Encoding, InputFile, ModelFlags, OutputFile, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter
+from bigcode_cli.cli.stats import stats_lines
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import Completion, Failure, GenerateRequest
 
@@ -115,6 +116,7 @@ def generate(
     output: OutputFile = None,
     speech: OutputFlags,
     model: ModelFlags,
+    guessing: SpeculationFlags,
 ) -> None:
     """Complete a prompt, and print the completion as it is decoded.
 
@@ -140,7 +142,7 @@ def generate(
                         answer, report, inputs.good, samples=own.num_samples, echo=own.echo
                     )
                 )
-                session = open_session(model, report)
+                session = open_session(model, report, guessing)
                 run = _Run(view, asked, own.num_samples, report, stats=own.stats)
                 failed += run.follow(session.generate(requests, report=report))
     if failed:

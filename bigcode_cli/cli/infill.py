@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bigcode_cli.cli.answers import InOrder, follow, stats_lines, tell_failure
+from bigcode_cli.cli.answers import InOrder, follow, tell_failure
 from bigcode_cli.cli.context import read_context, told_name
-from bigcode_cli.cli.decoding_flags import SAMPLES_TEMPERATURE, LimitFlags, SamplingFlags
+from bigcode_cli.cli.decoding_flags import (
+    SAMPLES_TEMPERATURE,
+    LimitFlags,
+    SamplingFlags,
+    SpeculationFlags,
+)
 from bigcode_cli.cli.drafts import Draft, check_return, read_drafts
 from bigcode_cli.cli.edit import check_can_replace
 from bigcode_cli.cli.explain import explain_lines, stderr_width
@@ -20,6 +25,7 @@ from bigcode_cli.cli.inputs import check_encoding
 from bigcode_cli.cli.loading import open_session
 from bigcode_cli.cli.params import Encoding, ModelFlags, OutputFile, OutputFlags, spread
 from bigcode_cli.cli.render import TerminalReporter
+from bigcode_cli.cli.stats import stats_lines
 from bigcode_cli.cli.views import InPlace, View, open_view
 from bigcode_cli.errors import BigcodeError, UsageError
 from bigcode_cli.records import Chunk, Failure, Infilled, InfillRequest
@@ -72,6 +78,7 @@ def infill(
     output: OutputFile = None,
     speech: OutputFlags,
     model: ModelFlags,
+    guessing: SpeculationFlags,
 ) -> None:
     """Fill a hole in a text, and print what belongs there.
 
@@ -96,7 +103,7 @@ def infill(
             )
             fillings = [Filling(draft) for draft in drafts]
             with open_view(fillings, report, own, speech, output, encoding) as view:
-                session = open_session(model, report)
+                session = open_session(model, report, guessing)
                 run = _Run(session, fillings, replace(template, context=context), view, report)
                 failed += run.follow(explain=prompt.explain, stats=own.stats)
             if isinstance(view, InPlace) and view.refused:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from bigcode_cli.cli.decoding_flags import SpeculationFlags
 from bigcode_cli.cli.params import ModelFlags
 from bigcode_cli.records import Reporter
 
@@ -9,8 +10,10 @@ if TYPE_CHECKING:
     from bigcode_cli.engine.session import Session
 
 
-def open_session(flags: ModelFlags, report: Reporter) -> "Session":
-    """Resolve the model's name and load it.
+def open_session(
+    flags: ModelFlags, report: Reporter, speculation: SpeculationFlags | None = None
+) -> "Session":
+    """Resolve the model's name, and its draft's if there is one, and load them.
 
     Raises:
         ModelError: it is not to be had.
@@ -23,6 +26,11 @@ def open_session(flags: ModelFlags, report: Reporter) -> "Session":
     from bigcode_cli.hub.resolve import resolve
 
     folder = resolve(flags.model, revision=flags.revision, offline=flags.offline, report=report)
-    session = Session.open(folder, options, report=report)
+    draft, lookup = None, False
+    if speculation is not None:
+        lookup = speculation.lookup
+        if speculation.draft is not None:
+            draft = resolve(speculation.draft, offline=flags.offline, report=report)
+    session = Session.open(folder, options, report=report, lookup=lookup, draft=draft)
     report.progress(label, 1, 1, "")
     return session

@@ -142,6 +142,15 @@ class StoppableRows:
         self._check()
         return self._rows.step()
 
+    def verify(self, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
+        """See ``Rows``."""
+        self._check()
+        return self._rows.verify(guesses)
+
+    def replace(self, dropped: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
+        """See ``Rows``."""
+        self._rows.replace(dropped, tokens)
+
     def keep(self, rows: Sequence[int]) -> None:
         """See ``Rows``."""
         self._rows.keep(rows)

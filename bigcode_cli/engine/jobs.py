@@ -6,6 +6,8 @@ when its outputs have ended.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
@@ -13,7 +15,8 @@ from bigcode_cli.engine.decode import decode
 from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.prompts import Plan
 from bigcode_cli.engine.protocol import Backend, Prompt
-from bigcode_cli.records import Chunk, Completion, GenerateRequest, Reporter, Timing
+from bigcode_cli.engine.speculate import Speculation, Stepping
+from bigcode_cli.records import Chunk, Completion, GenerateRequest, Passes, Reporter, Timing
 
 AnswerT = TypeVar("AnswerT")
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
@@ -47,7 +50,13 @@ class Clock:
             prefill_tokens_per_s=self.prefill_tokens_per_s,
             decode_tokens_per_s=decoded / decode_s if decode_s > 0 else None,
             reused_tokens=self.reused_tokens,
+            passes=_passes(outputs),
         )
+
+
+def _passes(outputs: Sequence[Output]) -> Passes | None:
+    known = [output.passes for output in outputs if output.passes is not None]
+    return reduce(add, known) if known else None
 
 
 class Due(Protocol[AnswerT_co]):
@@ -88,9 +97,16 @@ class Job(Generic[AnswerT]):
 
 
 def run(
-    backend: Backend, jobs: Sequence[Job[AnswerT]], clock: Clock, report: Reporter
+    backend: Backend,
+    jobs: Sequence[Job[AnswerT]],
+    clock: Clock,
+    report: Reporter,
+    speculation: Speculation | None = None,
 ) -> Generator[Chunk | AnswerT]:
     """Prefill and decode one batch, telling each output's growth and each answer.
+
+    Args:
+        speculation: guesses tokens ahead.
 
     Raises:
         KeyboardInterrupt: after the answers still due were yielded with what is there.
@@ -102,12 +118,18 @@ def run(
         rows = backend.prefill(
             prompts, lambda done, total: report.progress("prompt", done, total, "tokens")
         )
+        prefill_s = max(perf_counter() - began, 1e-9)
         clock = replace(
             clock,
-            prefill_tokens_per_s=(tokens - rows.reused) / max(perf_counter() - began, 1e-9),
+            prefill_tokens_per_s=(tokens - rows.reused) / prefill_s,
             reused_tokens=rows.reused,
         )
-        for output in decode(rows, list(due)):
+        stepping = (
+            Stepping(rows)
+            if speculation is None
+            else speculation.begin(prompts, rows, tokens - rows.reused, prefill_s)
+        )
+        for output in decode(stepping, list(due)):
             one = due[output]
             if one.streams and (text := output.take()):
                 yield Chunk(output.request, output.sample, text)

@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import Protocol
 
 from bigcode_cli.engine.protocol import Token
-from bigcode_cli.records import FinishReason, TokenLogprob
+from bigcode_cli.records import FinishReason, Passes, TokenLogprob
 from bigcode_cli.text.stream import StreamDecoder
 from bigcode_cli.text.tokenizer import Tokenizer
 
@@ -44,6 +44,7 @@ class Output:
         stop: the stop string that ended it, if one did.
         tokens: how many tokens were sampled.
         logprobs: a record a token, where the backend was asked for them.
+        passes: what guesses came to; ``None`` where none are made.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Output:
         self.logprobs: list[TokenLogprob] = []
         self.first_token_at: float | None = None
         self.last_token_at: float | None = None
+        self.passes: Passes | None = None
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder(tokenizer)
         self._scanner = scanner
@@ -89,6 +91,16 @@ class Output:
         """
         whole = bisect_right(self._scanned_by, len(self._text))
         return min(whole + 1, self.tokens)
+
+    @property
+    def left(self) -> int:
+        """Tokens that may still be sampled."""
+        return self._budget - self.tokens
+
+    def count(self, guessed: int | None, tokens: int) -> None:
+        """Note that a pass over as many guesses gave as many tokens, if it was one with any say."""
+        if guessed is not None:
+            self.passes = (self.passes or Passes()).plus(guessed, tokens)
 
     def take(self) -> str:
         """The text that became final since the last call."""

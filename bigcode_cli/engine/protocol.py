@@ -131,6 +131,39 @@ class Rows(Protocol):
             ModelCorruptError: the logits of a row are not numbers.
         """
 
+    def verify(self, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
+        """Several steps in one pass, as far as it was guessed what they would sample.
+
+        Each row's last token is fed with the guess behind it, and the row is sampled behind each:
+        its tokens are those of one ``step`` after the other, up to the first that was guessed
+        wrong, or that there was no guess for. They depend on the guesses in their number alone:
+        in what they are, by no more than rounding (a pass over several tokens sums otherwise).
+
+        The first tokens are read from the prompt's state: nothing is fed, and no guess looked at.
+
+        Args:
+            guesses: a row's next ids, any number of them; where the context ends, fewer may be
+                looked at.
+
+        Returns:
+            at least one token a row, and at most one more than its guess has.
+
+        Raises:
+            ModelCorruptError: as ``step``.
+        """
+
+    def replace(self, dropped: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
+        """Go on behind other tokens, as if they and none but they had been sampled.
+
+        What follows is drawn as if so: by the same place in the row's random stream, with the same
+        penalties.
+
+        Args:
+            dropped: how many of a row's sampled tokens, from the last, are taken back.
+            tokens: what comes in their place, more or fewer; each row has sampled at least one
+                then.
+        """
+
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone, in this order; the others' cache is given back."""
 

@@ -11,6 +11,7 @@ from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.prompts import plan
 from bigcode_cli.engine.protocol import Backend, BackendInfo
 from bigcode_cli.engine.scoring import Scorer
+from bigcode_cli.engine.speculate import Speculation, require_same_vocabulary
 from bigcode_cli.errors import BigcodeError
 from bigcode_cli.records import (
     Chunk,
@@ -48,32 +49,61 @@ class Session:
         tokenizer: of the model.
         backend: the loaded weights.
         load_s: seconds that loading took.
+
+    Args:
+        speculation: guesses tokens ahead, which changes no result.
     """
 
     def __init__(
-        self, name: str, tokenizer: Tokenizer, backend: Backend, load_s: float = 0.0
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        backend: Backend,
+        load_s: float = 0.0,
+        speculation: Speculation | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.load_s = load_s
         self._name = name
         self.backend = backend
+        self._speculation = speculation
 
     @classmethod
     def open(
-        cls, folder: ModelFolder, options: LoadOptions, *, report: Reporter | None = None
+        cls,
+        folder: ModelFolder,
+        options: LoadOptions,
+        *,
+        report: Reporter | None = None,
+        lookup: bool = False,
+        draft: ModelFolder | None = None,
     ) -> "Session":
         """Load the tokenizer and the weights of a model folder.
 
+        Args:
+            lookup: guess tokens ahead by what the text repeats.
+            draft: guess them by this model, loaded by the same options; instead of ``lookup``.
+
         Raises:
-            ModelError: the folder does not hold a model that can be run here.
-            UsageError: the options ask for a device or a kernel that is not here.
+            ModelError: a folder does not hold a model that can be run here.
+            UsageError: the options ask for a device or a kernel that is not here; the draft has
+                another vocabulary.
         """
         started = perf_counter()
+        report = report or Silence()
         tokenizer = Tokenizer.load(folder.tokenizer_path)
-        backend = open_backend(
-            folder, options, vocab_size=tokenizer.vocab_size, report=report or Silence()
-        )
-        return cls(folder.name, tokenizer, backend, perf_counter() - started)
+        if draft is not None:
+            theirs = Tokenizer.load(draft.tokenizer_path)
+            require_same_vocabulary(tokenizer, theirs, folder.name, draft.name)
+        size = tokenizer.vocab_size
+        backend = open_backend(folder, options, vocab_size=size, report=report)
+        speculation = None
+        if draft is not None:
+            drafting = open_backend(draft, options, vocab_size=size, report=report)
+            speculation = Speculation.by_draft(drafting, backend.info, draft.name)
+        elif lookup:
+            speculation = Speculation()
+        return cls(folder.name, tokenizer, backend, perf_counter() - started, speculation)
 
     @property
     def info(self) -> BackendInfo:
@@ -164,11 +194,11 @@ class Session:
                 yield Failure(position, request.id, error)
                 continue
             if waiting and sum(other.rows for other in waiting) + job.rows > MAX_ROWS:
-                yield from run(self.backend, waiting, clock, report)
+                yield from run(self.backend, waiting, clock, report, self._speculation)
                 waiting = []
             waiting.append(job)
         if waiting:
-            yield from run(self.backend, waiting, clock, report)
+            yield from run(self.backend, waiting, clock, report, self._speculation)
 
     def _completions(self, position: int, request: GenerateRequest) -> Job[Completion]:
         planned = plan(request, self.tokenizer, self.info.n_positions)

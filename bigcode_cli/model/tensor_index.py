@@ -104,8 +104,7 @@ class TensorIndex:
             shapes = {
                 name: entry.shape for name, entry in self.entries.items() if not self.is_scale(name)
             }
-        item = _FLOAT_BYTES[dtype]
-        return sum(_loaded_bytes(name, shape, item, quantize) for name, shape in shapes.items())
+        return loaded_bytes(shapes, dtype, quantize)
 
     def over(self, base: "TensorIndex") -> "TensorIndex":
         """These weights where they are stored, those of ``base`` for all else.
@@ -124,6 +123,12 @@ class TensorIndex:
         """Whether ``name`` holds the factors of an int8 tensor."""
         base = self.entries.get(name.removesuffix(SCALE_SUFFIX))
         return name.endswith(SCALE_SUFFIX) and base is not None and base.dtype == "I8"
+
+
+def loaded_bytes(shapes: Mapping[str, tuple[int, ...]], dtype: str, quantize: str) -> int:
+    """Bytes that weights of these names and shapes take: see ``TensorIndex.weight_bytes``."""
+    item = _FLOAT_BYTES[dtype]
+    return sum(_loaded_bytes(name, shape, item, quantize) for name, shape in shapes.items())
 
 
 def _loaded_bytes(name: str, shape: tuple[int, ...], item: int, quantize: str) -> int:

@@ -1,7 +1,8 @@
 """A prompt to complete, how its tokens are drawn, and what comes of it."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Literal
 
 from bigcode_cli.errors import UsageError
@@ -144,6 +145,53 @@ class Chunk:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What came of guessing tokens ahead, of one output or several.
+
+    Attributes:
+        without: passes through the model without a guess, a token each.
+        held: at ``n``, the passes of whose guesses the first ``n`` held: ``n + 1`` tokens each.
+        guessed: tokens that were guessed in them.
+    """
+
+    without: int = 0
+    held: tuple[int, ...] = ()
+    guessed: int = 0
+
+    @property
+    def count(self) -> int:
+        """All passes."""
+        return self.without + sum(self.held)
+
+    @property
+    def accepted(self) -> int:
+        """Guesses that held."""
+        return sum(held * passes for held, passes in enumerate(self.held))
+
+    @property
+    def tokens_per_pass(self) -> float | None:
+        """On average; ``None`` of no pass."""
+        return 1 + self.accepted / self.count if self.count else None
+
+    def plus(self, guessed: int, tokens: int) -> "Passes":
+        """With one more pass, over so many guesses, that gave so many tokens."""
+        if not guessed:
+            return replace(self, without=self.without + 1)
+        held = [*self.held, *[0] * (tokens - len(self.held))]
+        held[tokens - 1] += 1
+        return replace(self, held=tuple(held), guessed=self.guessed + guessed)
+
+    def __add__(self, other: "Passes") -> "Passes":
+        """Of both."""
+        held = zip_longest(self.held, other.held, fillvalue=0)
+        return Passes(
+            self.without + other.without,
+            tuple(mine + theirs for mine, theirs in held),
+            self.guessed + other.guessed,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """Seconds and rates of one output; ``None`` where nothing was there to time.
@@ -155,6 +203,7 @@ class Timing:
             prompts beside it.
         decode_tokens_per_s: of all candidates together, where there are several.
         reused_tokens: of the prompt, those that the model still had in its cache.
+        passes: what guesses came to, of all candidates; ``None`` where none were to be made.
     """
 
     load_s: float
@@ -162,6 +211,7 @@ class Timing:
     prefill_tokens_per_s: float | None
     decode_tokens_per_s: float | None
     reused_tokens: int = 0
+    passes: Passes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

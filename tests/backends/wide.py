@@ -1,9 +1,10 @@
-"""A small random model behind the PyTorch backend, and prompts for it."""
+"""A small random model behind either backend, and prompts for it."""
 
 from collections.abc import Sequence
 
 import torch
 
+from bigcode_cli.backends.graph import GraphBackend, OpsMaker, plain
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
@@ -16,6 +17,25 @@ SAMPLED = SamplingOptions(temperature=0.9, top_k=40, top_p=0.95)
 
 
 def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> TorchBackend:
+    """``wide_model`` behind the PyTorch backend."""
+    model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
+    return TorchBackend(model, info)
+
+
+def graph_backend(
+    *,
+    multi_query: bool = True,
+    sampled_vocab: int = VOCAB,
+    makers: tuple[tuple[str, OpsMaker], ...] = (("plain steps", plain),),
+) -> GraphBackend:
+    """``wide_model`` behind the graph backend, of whose steps nothing is captured on a CPU."""
+    model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
+    return GraphBackend(model, info, makers=makers)
+
+
+def wide_model(
+    *, multi_query: bool = True, sampled_vocab: int = VOCAB
+) -> tuple[GPTBigCodeForCausalLM, BackendInfo]:
     """A random model whose logits differ enough that every choice is clear."""
     config = GPTBigCodeConfig.from_dict(
         {
@@ -46,7 +66,7 @@ def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> Tor
         vocab_size=sampled_vocab,
         weight_bytes=0,
     )
-    return TorchBackend(model, info)
+    return model, info
 
 
 def prompt(

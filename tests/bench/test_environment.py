@@ -13,7 +13,9 @@ from tests.sessions import random_session
 
 def test_the_environment_is_that_of_this_run() -> None:
     options = LoadOptions(threads=3, attention="eager")
-    told = environment(random_session(), model="own", revision="r1", options=options)
+    info = random_session().info
+    told = environment(info, 0.5, model="own", revision="r1", options=options)
+    assert told["load_s"] == 0.5
     assert (told["model"], told["revision"], told["bigcode"]) == ("own", "r1", __version__)
     assert told["torch"] == torch.__version__
     assert (told["device"], told["dtype"], told["backend"]) == ("cpu", "float32", "torch")

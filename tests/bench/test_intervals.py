@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable
 from itertools import product
 from random import Random
 
@@ -13,7 +14,9 @@ from bigcode_cli.bench.intervals import (
     Z_95,
     bootstrap_mean,
     bootstrap_ratio_difference,
+    median_interval,
     paired_shares,
+    shift,
     wilson,
 )
 
@@ -187,3 +190,61 @@ def test_ratios_without_a_pair_or_a_partner_have_no_interval() -> None:
         bootstrap_ratio_difference([], [])
     with pytest.raises(ValueError, match="zip"):
         bootstrap_ratio_difference([(1, 1)], [])
+
+
+@pytest.mark.parametrize(
+    ("count", "place"), [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (12, 2), (20, 5), (25, 7)]
+)
+def test_the_interval_of_a_median_is_that_of_the_tables(count: int, place: int) -> None:
+    """Conover 1999, table A3, at 95 %: ranks from 0."""
+    values = [float(value) for value in range(count)]
+    assert median_interval(values[::-1]) == (place, count - 1 - place)
+
+
+@pytest.mark.parametrize("draw", [Random.random, lambda random: random.lognormvariate(0, 2)])
+@pytest.mark.parametrize(("count", "wanted"), [(5, 0.92), (9, 0.94), (15, 0.94)])
+def test_the_interval_of_a_median_holds_it(
+    draw: Callable[[Random], float], count: int, wanted: float
+) -> None:
+    random = Random(3)
+    median = statistics.median(draw(random) for _ in range(20_001))
+    held = 0
+    for _ in range(2000):
+        low, high = median_interval([draw(random) for _ in range(count)])
+        held += low <= median <= high
+    assert held / 2000 >= wanted
+
+
+def test_a_shift_is_exact_where_nothing_scatters() -> None:
+    assert shift([5.0] * 5, [7.0] * 5) == (2.0, 2.0, 2.0)
+
+
+def test_a_shift_leaves_out_what_the_rank_sum_test_leaves_out() -> None:
+    """5 and 5 values: 2 of the 25 differences on each side (critical value 2 at 5 %)."""
+    first, second = [0.0, 1, 2, 3, 4], [0.0, 10, 20, 30, 40]
+    ranked = sorted(other - one for one, other in product(first, second))
+    assert shift(first, second) == (ranked[12], ranked[2], ranked[-3])
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (5, 5), (3, 8), (10, 6)])
+def test_the_interval_of_a_shift_holds_it(sizes: tuple[int, int]) -> None:
+    random, held = Random(4), 0
+    for _ in range(2000):
+        first = [random.expovariate(1) for _ in range(sizes[0])]
+        second = [random.expovariate(1) + 0.5 for _ in range(sizes[1])]
+        _, low, high = shift(first, second)
+        held += low <= 0.5 <= high
+    assert held / 2000 >= 0.94
+
+
+def test_one_outlier_moves_a_shift_little() -> None:
+    estimate, low, high = shift([1.0, 1.1, 0.9, 1.0, 50.0], [2.0, 2.1, 1.9, 2.0, 2.0])
+    assert 0.9 < estimate < 1.1
+    assert low < estimate < high < 1.3
+
+
+def test_medians_and_shifts_of_nothing_have_no_interval() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        median_interval([])
+    with pytest.raises(ValueError, match="at least one"):
+        shift([1.0], [])

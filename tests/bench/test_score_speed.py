@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from bigcode_cli.bench import score_speed
-from bigcode_cli.bench.score_speed import SHAPES
 from bigcode_cli.errors import BigcodeError
-from bigcode_cli.model.config import GPTBigCodeConfig
 
 
 def test_both_sides_take_turns_and_the_ratio_is_theirs_over_ours() -> None:
@@ -42,11 +40,3 @@ def test_whole_files_are_taken_until_there_are_enough_bytes(tmp_path: Path) -> N
     for name, size in (("a.py", 40), ("b.py", 100), ("inner/c.py", 30), ("d.py", 0), ("e.txt", 9)):
         (tmp_path / name).write_text("x" * size)
     assert [len(text) for text in score_speed._read([tmp_path], 75)] == [40, 30]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_shapes_are_those_of_the_models(shape: str) -> None:
-    values = {"vocab_size": 49152, "n_positions": 2048, "model_type": "gpt_bigcode"}
-    config = GPTBigCodeConfig.from_dict({**values, **SHAPES[shape]})
-    billions = {"tiny_starcoder_py": 0.164, "santacoder": 1.12, "starcoder": 15.5}
-    assert config.parameter_count() / 1e9 == pytest.approx(billions[shape], rel=0.02)

@@ -9,7 +9,9 @@ import torch
 from bigcode_cli.bench.infill_run import exact_match
 from bigcode_cli.bench.infill_tasks import InfillTask
 from bigcode_cli.bench.quality import bits_per_byte, infill
+from bigcode_cli.engine.pace import Pace
 from bigcode_cli.engine.session import Session
+from bigcode_cli.engine.speculate import Speculation
 from bigcode_cli.hub.export import export
 from bigcode_cli.hub.resolve import resolve
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
@@ -77,6 +79,23 @@ def test_it_completes_what_everybody_writes(prompt: str, completion: str, sessio
     )
     (done,) = [e for e in session.generate([request]) if isinstance(e, Completion)]
     assert done.text.startswith(completion)
+
+
+def test_256_tokens_are_the_same_where_they_are_looked_up(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever it costs: whether it pays is for quiet machines to tell.
+    monkeypatch.setattr(Pace, "width", lambda _, chances, *_left, **_s: 1 + min(7, len(chances[0])))
+    guessing = Session("mini", session.tokenizer, session.backend, speculation=Speculation())
+    request = GenerateRequest(prompt=SOURCES[0].read_text("utf-8")[:1500], max_new_tokens=256)
+    expected, got = (
+        next(event for event in one.generate([request]) if isinstance(event, Completion))
+        for one in (session, guessing)
+    )
+    assert (got.text, got.completion_tokens) == (expected.text, expected.completion_tokens)
+    assert got.completion_tokens == 256
+    assert got.timing.passes is not None
+    assert got.timing.passes.accepted > 20
 
 
 @pytest.mark.parametrize("order", get_args(InfillOrder))

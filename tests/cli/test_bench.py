@@ -75,16 +75,6 @@ def object_of(result: Result) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("name", ["bench", "benchmark"])
-def test_nothing_to_measure_is_a_usage_error(program: Program, name: str) -> None:
-    result = program(name)
-    assert (result.code, result.stdout) == (2, b"")
-    assert result.stderr.splitlines() == [
-        "error: nothing to measure",
-        "hint: --infill FILE fills a benchmark's tasks, --infill-repo DIR holes in your own files",
-    ]
-
-
 @pytest.mark.parametrize(
     ("args", "error"),
     [

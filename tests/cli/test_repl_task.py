@@ -136,6 +136,10 @@ class TestStoppable:
         rows.keep([1])
         expected.keep([1])
         assert (len(rows), rows.step()) == (1, expected.step())
+        assert rows.verify([[1, 2]]) == expected.verify([[1, 2]])
+        for one in (rows, expected):
+            one.replace([1], [[4, 5]])
+        assert rows.step() == expected.step()
         passages = [Passage(tuple(IDS), 1)]
         assert backend.score(passages, detail=True) == session.backend.score(passages, detail=True)
         tails = [[1, 2], [3, 4]]
@@ -146,9 +150,11 @@ class TestStoppable:
     def test_it_stops_between_two_steps(self, session: Session) -> None:
         rows = self.backend(session, [3]).prefill(self.prompts())
         rows.step()
-        rows.step()
+        rows.verify([[1]])
         with pytest.raises(KeyboardInterrupt):
             rows.step()
+        with pytest.raises(KeyboardInterrupt):
+            rows.verify([[1]])
 
     def test_it_stops_between_two_chunks_of_a_prompt(self, session: Session) -> None:
         seen: list[tuple[int, int]] = []

@@ -1,0 +1,259 @@
+"""Buffers for so many rows, and the step over them: captured once as a CUDA graph, then replayed.
+
+A graph holds addresses, so rows come and go by being copied in and out. Sampling happens on the
+device, by ``backends.sampling`` itself, and its random numbers lie there beforehand: nothing in a
+step waits for the host.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from bigcode_cli.backends.plain_ops import settle
+from bigcode_cli.backends.sampling import SamplingTensors, cumulative_dtype, penalised, sample
+from bigcode_cli.kernels.buffers import Buffers
+from bigcode_cli.kernels.step import Ops, run_layers
+from bigcode_cli.kernels.weights import Weights
+from bigcode_cli.model.cache import KVCache
+from bigcode_cli.records import SamplingOptions
+
+
+class Mode(NamedTuple):
+    """What a step does behind the logits.
+
+    Attributes:
+        drawn: some row draws its token; else all take the best.
+        penalised: some row's repetition penalty does something.
+    """
+
+    drawn: bool
+    penalised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """What a step has chosen, on its way to the host.
+
+    Attributes:
+        told: float64 ``(2, rows)``, see ``Buffers``; there when ``arrived`` has happened.
+    """
+
+    told: Tensor
+    arrived: torch.cuda.Event | None
+
+    def wait(self) -> list[list[float]]:
+        """Ids and highest logits."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        told: list[list[float]] = self.told.tolist()
+        return told
+
+
+class Sitter(Protocol):
+    """Rows in a seat."""
+
+    def leave(self) -> None:
+        """Take everything out of the seat's buffers."""
+
+
+class Seat:
+    """See the module's beginning."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        rows: int,
+        capacity: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        ops: Callable[[int], Ops],
+    ) -> None:
+        self._weights = weights
+        self._device = device
+        self._ops = ops(rows)
+        self.buffers = Buffers.allocate(
+            weights.geometry, rows, capacity, dtype=dtype, device=device
+        )
+        vocab = weights.geometry.vocab
+        with torch.inference_mode(False):
+            self._options = SamplingTensors.of([SamplingOptions()] * rows, vocab, device)
+            self.seen = torch.zeros(rows, vocab, dtype=torch.bool, device=device)
+            self._uniforms = torch.zeros(
+                rows, capacity, dtype=cumulative_dtype(device), device=device
+            )
+            self._draws = torch.zeros(rows, 1, dtype=torch.int64, device=device)
+            is_cuda = device.type == "cuda"
+            self._landings = [
+                torch.zeros(2, rows, dtype=torch.float64, pin_memory=is_cuda) for _ in range(2)
+            ]
+        self._arrivals: list[torch.cuda.Event] = []
+        if is_cuda:
+            self._arrivals = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
+        self._flights = 0
+        self._graphs: dict[Mode, torch.cuda.CUDAGraph] = {}
+        self._sitter: weakref.ref[Sitter] | None = None
+        self._cache: weakref.ref[KVCache] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many sequences it takes."""
+        return self.buffers.rows
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens each may hold."""
+        return self.buffers.capacity
+
+    def prepare(self, mode: Mode) -> None:
+        """Capture the step in this mode, if it is not yet; the seat must be empty.
+
+        Raises:
+            RuntimeError, OSError …: whatever compiling or capturing came upon.
+        """
+        self.buffers.active.zero_()
+        self.buffers.lengths.zero_()
+        self._draws.zero_()
+        if self._device.type != "cuda" or mode in self._graphs:
+            return
+        with torch.cuda.device(self._device):
+            # Once beforehand, on a stream of its own: what is compiled or allocated lazily, is.
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                self._step(mode)
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._step(mode)
+        self._graphs[mode] = graph
+
+    def sit(self, sitter: Sitter, cache: KVCache) -> None:
+        """Copy rows in, from place 0 on; the cache lives in the seat's buffers from now on."""
+        self._sitter = weakref.ref(sitter)
+        self._cache = weakref.ref(cache)
+        count, longest = cache.batch, cache.longest
+        views = [layer[:count] for layer in self.buffers.cache]
+        for own, theirs in zip(views, cache.layers, strict=True):
+            own[:, :, :longest] = theirs[:, :, :longest]
+        cache.layers = views
+        self.buffers.active[:count] = 1
+
+    def set_sampling(
+        self, options: Sequence[SamplingOptions], uniforms: Sequence[Sequence[float]]
+    ) -> None:
+        """How the rows that sit here draw.
+
+        Args:
+            uniforms: each row's numbers in [0, 1), as many as it may draw; equally many.
+        """
+        count = len(options)
+        own = SamplingTensors.of(options, self.seen.shape[1], self._device)
+        for name in ("temperature", "top_k", "top_p", "min_p", "penalty"):
+            getattr(self._options, name)[:count] = getattr(own, name)
+        table = torch.tensor(uniforms, dtype=self._uniforms.dtype)
+        self._uniforms[:count, : table.shape[1]] = table.to(self._device)
+
+    def place(
+        self,
+        pending: Sequence[int],
+        lengths: Sequence[int],
+        draws: Sequence[int],
+        seen: Tensor | None,
+    ) -> None:
+        """Where the rows stand that sit here.
+
+        Args:
+            pending: the token that each row feeds next.
+            lengths: tokens that the cache holds of it.
+            draws: of its numbers, which one is next.
+            seen: bool ``(rows, vocab)``, where a penalty looks at it.
+        """
+        count = len(pending)
+        stand = torch.tensor([pending, lengths, draws]).to(self._device)
+        self.buffers.ids[:count] = stand[0]
+        self.buffers.lengths[:count] = stand[1].int()
+        self._draws[:count, 0] = stand[2]
+        if seen is not None:
+            self.seen[:count] = seen
+
+    def vacate(self) -> None:
+        """Let whoever sits here take everything along; an abandoned cache that is kept, too."""
+        sitter = None if self._sitter is None else self._sitter()
+        cache = None if self._cache is None else self._cache()
+        self.release()
+        if sitter is not None:
+            sitter.leave()
+        elif cache is not None:
+            move_out(cache, range(cache.batch), cache.longest)
+
+    def release(self) -> None:
+        """Whoever sat here has left."""
+        self._sitter = self._cache = None
+
+    def stop(self, places: Sequence[int]) -> None:
+        """Rows that do not go on: they cost no attention any more."""
+        index = torch.tensor(places, device=self._device)
+        self.buffers.active[index] = 0
+        self.buffers.lengths[index] = 0
+
+    def run(self, mode: Mode) -> Flight:
+        """One step, which begins as soon as those before it have ended; nothing waits for it."""
+        if self._device.type == "cuda":
+            self._graphs[mode].replay()
+        else:
+            self._step(mode)
+        turn = self._flights % 2
+        self._flights += 1
+        landing = self._landings[turn]
+        landing.copy_(self.buffers.told, non_blocking=True)
+        if not self._arrivals:
+            return Flight(landing, None)
+        self._arrivals[turn].record()
+        return Flight(landing, self._arrivals[turn])
+
+    def _step(self, mode: Mode) -> None:
+        buffers = self.buffers
+        run_layers(self._ops, self._weights, buffers)
+        if mode == Mode(drawn=False, penalised=False):
+            self._ops.pick(buffers)
+            return
+        logits = buffers.logits
+        if mode.penalised:
+            logits = penalised(logits, self.seen, self._options.penalty)
+        if mode.drawn:
+            options = SamplingTensors(
+                temperature=self._options.temperature,
+                top_k=self._options.top_k,
+                top_p=self._options.top_p,
+                min_p=self._options.min_p,
+                penalty=self._options.penalty,
+                any_penalty=mode.penalised,
+                any_drawn=True,
+            )
+            ids = sample(logits, options, self._uniforms.gather(1, self._draws)[:, 0])
+            self._draws.add_(buffers.active[:, None])
+        else:
+            ids = logits.argmax(-1)
+        if mode.penalised:
+            self.seen.scatter_(1, ids[:, None], value=True)
+        settle(buffers, ids)
+
+
+def move_out(cache: KVCache, rows: Sequence[int], capacity: int) -> None:
+    """Give a cache tensors of its own, of these rows of it, with room for ``capacity`` tokens."""
+    device = cache.layers[0].device
+    index = torch.tensor(list(rows)).to(device)
+    longest = max(cache.lengths[row] for row in rows)
+    _, heads, _, width = cache.layers[0].shape
+    with torch.inference_mode(False):
+        shape = (len(cache.layers), len(rows), heads, max(capacity, longest), width)
+        layers = torch.zeros(shape, dtype=cache.layers[0].dtype, device=device).unbind(0)
+        for own, held in zip(layers, cache.layers, strict=True):
+            own[:, :, :longest] = held[:, :, :longest].index_select(0, index)
+    cache.layers = list(layers)
+    cache.lengths = [cache.lengths[row] for row in rows]

@@ -1,0 +1,361 @@
+"""Matrix-vector products with what stands before and after them, as Triton kernels.
+
+One token's step reads every weight once and does two operations on it, so time is bytes over
+bandwidth, and what counts is that bytes are asked for without a pause:
+
+- ``matvec``, for one row: a program owns whole output rows, asks for its first weights before it
+  waits for the kernel ahead of it (programmatic dependent launch: weights depend on nobody), and
+  for the next ones before it uses those it has. LayerNorm is worked out anew in each program, from
+  a vector that lies in the L2 cache, instead of in a launch of its own.
+- ``matmul``, for a few rows: the same bytes through the matrix units, rows padded to 16. What a
+  program would have to normalise is too much there, so ``normalise`` does it once.
+
+Both end alike (``_finish``): store with an activation, add to the hidden states, put queries,
+keys and values where attention looks for them, or store logits with the best of each block.
+
+Slow twins: ``model.layers`` and ``model.quantize``; tests hold the kernels to them.
+"""
+
+import triton
+import triton.language as tl
+
+STORE: tl.constexpr = tl.constexpr(0)
+ADD: tl.constexpr = tl.constexpr(1)
+APPEND: tl.constexpr = tl.constexpr(2)
+RANK: tl.constexpr = tl.constexpr(3)
+
+GROUP: tl.constexpr = tl.constexpr(64)
+
+
+@triton.jit
+def _tanh(x):
+    """Without an exponential that could overflow."""
+    shrunk = tl.exp(-2.0 * tl.abs(x))
+    size = (1.0 - shrunk) / (1.0 + shrunk)
+    return tl.where(x < 0, -size, size)
+
+
+@triton.jit
+def _activated(x, ACTIVATION: tl.constexpr):
+    """One of ``model.layers.ACTIVATION_FUNCTIONS``; their forms of GELU by tanh are one here."""
+    if ACTIVATION == "gelu_tanh":
+        x = 0.5 * x * (1.0 + _tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    elif ACTIVATION == "gelu":
+        x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+    elif ACTIVATION == "relu":
+        x = tl.maximum(x, 0.0)
+    elif ACTIVATION == "silu":
+        x = 0.5 * x * (1.0 + _tanh(0.5 * x))
+    elif ACTIVATION == "tanh":
+        x = _tanh(x)
+    return x
+
+
+@triton.jit
+def _begin(PDL: tl.constexpr):
+    """Let the next kernel be brought onto the device, then wait for all that the last one wrote."""
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
+@triton.jit
+def _weights(
+    weight, n, at, N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; int4 packed, ``(BN, BK / 64, 32)``."""
+    if BITS == 4:
+        GROUPS: tl.constexpr = (K + 63) // 64
+        group = at // GROUP + tl.arange(0, BK // GROUP)
+        byte = tl.arange(0, 32)
+        place = n[:, None, None] * (GROUPS * 32) + group[None, :, None] * 32 + byte[None, None, :]
+        if N % BN == 0 and (GROUPS * 64) % BK == 0:
+            tile = tl.load(weight + place, eviction_policy="evict_first")
+        else:
+            here = (n < N)[:, None, None] & (group < GROUPS)[None, :, None] & (byte < 32)
+            tile = tl.load(weight + place, mask=here, other=0, eviction_policy="evict_first")
+    else:
+        k = at + tl.arange(0, BK)
+        place = n[:, None] * K + k[None, :]
+        if N % BN == 0 and K % BK == 0:
+            tile = tl.load(weight + place, eviction_policy="evict_first")
+        else:
+            here = (n < N)[:, None] & (k < K)[None, :]
+            tile = tl.load(weight + place, mask=here, other=0, eviction_policy="evict_first")
+    return tile
+
+
+@triton.jit
+def _moments(x, row, epsilon, K: tl.constexpr, PADDED: tl.constexpr):
+    """Mean and reciprocal standard deviation of a row, in two passes over registers."""
+    k = tl.arange(0, PADDED)
+    values = tl.load(x + row * K + k, mask=k < K, other=0.0).to(tl.float32)
+    mean = tl.sum(values, 0) / K
+    centred = tl.where(k < K, values - mean, 0.0)
+    return mean, tl.rsqrt(tl.sum(centred * centred, 0) / K + epsilon)
+
+
+@triton.jit
+def _columns(at, BITS: tl.constexpr, BK: tl.constexpr):
+    """Columns from ``at``; of int4 the even ones, ``(BK / 64, 32)``, whose codes lie together."""
+    if BITS == 4:
+        k = at + 2 * (tl.arange(0, BK // GROUP)[:, None] * 32 + tl.arange(0, 32)[None, :])
+    else:
+        k = at + tl.arange(0, BK)
+    return k
+
+
+@triton.jit
+def _gains(weight, bias, k, K: tl.constexpr, NORM: tl.constexpr):
+    """What LayerNorm multiplies columns ``k`` by and adds to them; nobody writes these."""
+    gain = 1.0
+    shift = 0.0
+    if NORM:
+        gain = tl.load(weight + k, mask=k < K, other=0.0).to(tl.float32)
+        shift = tl.load(bias + k, mask=k < K, other=0.0).to(tl.float32)
+    return gain, shift
+
+
+@triton.jit
+def _inputs(x, k, mean, deviation, gain, shift, K: tl.constexpr, NORM: tl.constexpr):
+    """Columns ``k`` of the one row, normalised if asked for; 0 beyond its end."""
+    values = tl.load(x + k, mask=k < K, other=0.0).to(tl.float32)
+    if NORM:
+        values = tl.where(k < K, (values - mean) * deviation * gain + shift, 0.0)
+    return values
+
+
+@triton.jit
+def _bias(bias, n, N: tl.constexpr, BN: tl.constexpr, HAS_BIAS: tl.constexpr):
+    added = tl.zeros([BN], tl.float32)
+    if HAS_BIAS:
+        added = tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)
+    return added
+
+
+@triton.jit
+def _before(out, lengths, m, n, rows, N: tl.constexpr, EPILOGUE: tl.constexpr):
+    """What the end needs of what the last kernels wrote: asked for early, it is there in time."""
+    old = 0.0
+    slot = 0
+    if EPILOGUE == ADD:
+        here = (m < rows)[:, None] & (n < N)[None, :]
+        old = tl.load(out + m[:, None] * N + n[None, :], mask=here, other=0.0)
+    if EPILOGUE == APPEND:
+        slot = tl.load(lengths + m, mask=m < rows, other=0)
+    return old, slot
+
+
+@triton.jit
+def _finish(
+    y, added, old, slot, m, n, rows, scale, out, cache, best, best_id, capacity,
+    N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
+    ACTIVATION: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
+    BN: tl.constexpr,
+):  # fmt: skip
+    """What is done with outputs ``y`` ``(BM, BN)`` of rows ``m`` and columns ``n``."""
+    here = (m < rows)[:, None] & (n < N)[None, :]
+    if BITS == 8:
+        y *= tl.load(scale + n, mask=n < N, other=0.0)[None, :]
+    y += added[None, :]
+    place = m[:, None] * N + n[None, :]
+    if EPILOGUE == STORE:
+        y = _activated(y, ACTIVATION)
+        tl.store(out + place, y.to(out.dtype.element_ty), mask=here)
+    elif EPILOGUE == ADD:
+        tl.store(out + place, old + y, mask=here)
+    elif EPILOGUE == APPEND:
+        WIDTH: tl.constexpr = HEADS * HEAD_DIM
+        if KV_HEADS == 1:
+            head = n * 0
+            is_query = n < WIDTH
+            in_query = n
+            in_slot = n - WIDTH
+        else:
+            head = n // (3 * HEAD_DIM)
+            inside = n % (3 * HEAD_DIM)
+            is_query = inside < HEAD_DIM
+            in_query = head * HEAD_DIM + inside
+            in_slot = inside - HEAD_DIM
+        y = y.to(out.dtype.element_ty)
+        tl.store(out + m[:, None] * WIDTH + in_query[None, :], y, mask=here & is_query[None, :])
+        rank = m.to(tl.int64)[:, None] * KV_HEADS + head[None, :]
+        held = (rank * capacity + slot[:, None]) * (2 * HEAD_DIM) + in_slot[None, :]
+        tl.store(cache + held, y, mask=here & (is_query[None, :] == 0))
+    else:
+        tl.store(out + place, y, mask=here)
+        # A maximum passes over what is no number: it is put in by hand, for the host to see.
+        broken = tl.max((y != y).to(tl.int32), 1) > 0
+        top, index = tl.max(tl.where(here & (y == y), y, -float("inf")), 1, return_indices=True)
+        blocks = tl.num_programs(0)
+        block = tl.program_id(0)
+        top = tl.where(broken, float("nan"), top)
+        tl.store(best + m * blocks + block, top, mask=m < rows)
+        first = block * BN
+        tl.store(best_id + m * blocks + block, first + index, mask=m < rows)
+
+
+@triton.jit
+def matvec(
+    x, weight, scale, bias, norm_weight, norm_bias, out, cache, lengths, best, best_id,
+    epsilon, capacity,
+    N: tl.constexpr, K: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr,
+    NORM: tl.constexpr,
+    HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
+    HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """``y = W norm(x) + b`` for one row; ``BLOCK_N`` outputs a program."""
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    GROUPS: tl.constexpr = (K + 63) // 64
+    m = tl.arange(0, 1)
+    ahead = _weights(weight, n, 0, N, K, BITS, BLOCK_N, BLOCK_K)
+    added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
+    k = _columns(0, BITS, BLOCK_K)
+    gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
+    if BITS == 4:
+        gain_odd, shift_odd = _gains(norm_weight, norm_bias, k + 1, K, NORM)
+    _begin(PDL)
+    old, slot = _before(out, lengths, m, n, 1, N, EPILOGUE)
+    mean = 0.0
+    deviation = 1.0
+    if NORM:
+        mean, deviation = _moments(x, 0, epsilon, K, PADDED)
+    if BITS == 4:
+        partial = tl.zeros([BLOCK_N, BLOCK_K // GROUP, 32], tl.float32)
+    else:
+        partial = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+    for step in tl.static_range(STEPS):
+        tile = ahead
+        if step + 1 < STEPS:
+            ahead = _weights(weight, n, (step + 1) * BLOCK_K, N, K, BITS, BLOCK_N, BLOCK_K)
+        if step > 0:
+            k = _columns(step * BLOCK_K, BITS, BLOCK_K)
+            gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
+            if BITS == 4:
+                gain_odd, shift_odd = _gains(norm_weight, norm_bias, k + 1, K, NORM)
+        values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
+        if BITS == 4:
+            odd = _inputs(x, k + 1, mean, deviation, gain_odd, shift_odd, K, NORM)
+            group = step * (BLOCK_K // GROUP) + tl.arange(0, BLOCK_K // GROUP)
+            factor = tl.load(
+                scale + n[:, None, None] * GROUPS + group[None, :, None],
+                mask=(n < N)[:, None, None] & (group < GROUPS)[None, :, None],
+                other=0.0,
+            )
+            codes = tile.to(tl.int32)
+            product = ((codes & 15) - 8).to(tl.float32) * values[None, :, :]
+            product += ((codes >> 4) - 8).to(tl.float32) * odd[None, :, :]
+            partial += product * factor
+        else:
+            partial += tile.to(tl.float32) * values[None, :]
+    if BITS == 4:
+        partial = tl.sum(partial, 2)
+    y = tl.sum(partial, 1)
+    _finish(
+        y[None, :], added, old, slot, m, n, 1, scale, out, cache, best, best_id,
+        capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+    )  # fmt: skip
+
+
+@triton.jit
+def matmul(
+    x, weight, scale, bias, out, cache, lengths, best, best_id, rows, capacity,
+    N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
+    HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """``y = x W^T + b`` for a few rows; ``x`` ``(rows, K)`` is normalised already."""
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    is_row = (m < rows)[:, None]
+    added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
+    _begin(PDL)
+    old, slot = _before(out, lengths, m, n, rows, N, EPILOGUE)
+    y = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    if BITS == 4:
+        GROUPS: tl.constexpr = (K + 63) // 64
+        byte = tl.arange(0, 32)
+        for group in tl.range(0, GROUPS, num_stages=STAGES):
+            even = group * GROUP + 2 * byte[None, :]
+            place = m[:, None] * K + even
+            low = tl.load(x + place, mask=is_row & (even < K), other=0.0)
+            high = tl.load(x + place + 1, mask=is_row & (even + 1 < K), other=0.0)
+            held = n[:, None] * (GROUPS * 32) + group * 32 + byte[None, :]
+            codes = tl.load(weight + held, mask=(n < N)[:, None], other=0).to(tl.int32)
+            factor = tl.load(scale + n * GROUPS + group, mask=n < N, other=0.0)
+            part = tl.dot(low, tl.trans(((codes & 15) - 8).to(x.dtype.element_ty)),
+                          input_precision="ieee")  # fmt: skip
+            part = tl.dot(high, tl.trans(((codes >> 4) - 8).to(x.dtype.element_ty)), part,
+                          input_precision="ieee")  # fmt: skip
+            y += part * factor[None, :]
+    else:
+        for at in tl.range(0, K, BLOCK_K, num_stages=STAGES):
+            k = at + tl.arange(0, BLOCK_K)
+            values = tl.load(x + m[:, None] * K + k[None, :], mask=is_row & (k < K)[None, :],
+                             other=0.0)  # fmt: skip
+            tile = _weights(weight, n, at, N, K, BITS, BLOCK_N, BLOCK_K).to(x.dtype.element_ty)
+            y = tl.dot(values, tl.trans(tile), y, input_precision="ieee")
+    _finish(
+        y, added, old, slot, m, n, rows, scale, out, cache, best, best_id,
+        capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+    )  # fmt: skip
+
+
+@triton.jit
+def normalise(
+    x, weight, bias, out, epsilon,
+    K: tl.constexpr, PADDED: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """LayerNorm, one row a program: ``x`` float32 ``(rows, K)`` to ``out``."""
+    row = tl.program_id(0)
+    _begin(PDL)
+    mean, deviation = _moments(x, row, epsilon, K, PADDED)
+    k = tl.arange(0, PADDED)
+    gain, shift = _gains(weight, bias, k, K, True)
+    values = _inputs(x + row * K, k, mean, deviation, gain, shift, K, True)
+    tl.store(out + row * K + k, values.to(out.dtype.element_ty), mask=k < K)
+
+
+@triton.jit
+def embed(
+    ids, lengths, tokens, scale, positions, out,
+    K: tl.constexpr, BITS: tl.constexpr, BLOCK_K: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """The token's and the position's embedding, added in float32."""
+    row = tl.program_id(0)
+    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    _begin(PDL)
+    token = tl.load(ids + row)
+    position = tl.load(lengths + row).to(tl.int64)
+    values = tl.load(tokens + token * K + k, mask=k < K, other=0).to(tl.float32)
+    if BITS == 8:
+        values *= tl.load(scale + token)
+    values += tl.load(positions + position * K + k, mask=k < K, other=0.0).to(tl.float32)
+    tl.store(out + row * K + k, values, mask=k < K)
+
+
+@triton.jit
+def pick(
+    best, best_id, ids, told, lengths, active, rows,
+    BLOCKS: tl.constexpr, PADDED: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """The best of the blocks' best, the lowest id of equals; then one token more in the cache.
+
+    ``told`` float64 ``(2, rows)`` takes the id and its logit, or NaN where any was.
+    """
+    row = tl.program_id(0)
+    block = tl.arange(0, PADDED)
+    _begin(PDL)
+    tops = tl.load(best + row * BLOCKS + block, mask=block < BLOCKS, other=-float("inf"))
+    broken = tl.max((tops != tops).to(tl.int32), 0) > 0
+    top, winner = tl.max(tl.where(tops == tops, tops, -float("inf")), 0, return_indices=True)
+    id_ = tl.load(best_id + row * BLOCKS + winner)
+    tl.store(ids + row, id_.to(tl.int64))
+    tl.store(told + row, id_.to(tl.float64))
+    tl.store(told + rows + row, tl.where(broken, float("nan"), top).to(tl.float64))
+    tl.store(lengths + row, tl.load(lengths + row) + tl.load(active + row))
