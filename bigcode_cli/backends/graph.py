@@ -1,13 +1,12 @@
-"""The backend for GPUs: the reference model for prompts, a captured graph for each token.
+"""The backend for GPUs: one fused pass for many tokens, a captured graph for each token.
 
-What ``TorchBackend`` does is done by it: prefill, scoring, the reuse of prompts. A token is one
-launch of a CUDA graph over static buffers: of the Triton kernels where Triton works, else of plain
-PyTorch, else not at all, each with one line to the user.
+Prompts and texts that are scored are ``WideBackend``'s. A token is one launch of a CUDA graph over
+static buffers: of the Triton kernels where Triton works, else of plain PyTorch, else not at all,
+each with one line to the user.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,16 +14,18 @@ from torch import Tensor
 from bigcode_cli.backends.devices import free_bytes
 from bigcode_cli.backends.graph_rows import GraphRows
 from bigcode_cli.backends.graph_seat import Mode, Seat
-from bigcode_cli.backends.graph_weights import weights_of
-from bigcode_cli.backends.loading import Loaded
 from bigcode_cli.backends.plain_ops import PlainOps
-from bigcode_cli.backends.torch import TorchBackend
+from bigcode_cli.backends.wide_backend import (
+    PassMaker,
+    WideBackend,
+    reason_of,
+    require_kernels,
+)
 from bigcode_cli.engine.protocol import BackendInfo, Prompt
 from bigcode_cli.kernels.step import Ops
 from bigcode_cli.kernels.weights import Geometry
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-from bigcode_cli.records import Reporter, Silence
 
 ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Seats there are; with more rows they are as many as a multiple of the last."""
@@ -53,28 +54,20 @@ def fused(geometry: Geometry, rows: int, device: torch.device) -> Ops:
         ImportError: there is no Triton.
         RuntimeError: the model or the GPU is out of its reach.
     """
-    from bigcode_cli.kernels.triton.ops import TritonOps, unsupported
+    overlaps = require_kernels(geometry, device) >= (9, 0)
+    from bigcode_cli.backends.wide_ops import WideOps
+    from bigcode_cli.kernels.triton.ops import TritonOps
 
-    reason = unsupported(geometry)
-    if reason is not None:
-        raise RuntimeError(f"they do not know {reason}")
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
-    if device.type == "cuda" and capability < (8, 0):
-        raise RuntimeError("they need a GPU of compute capability 8.0 or more")
-    return TritonOps(
-        geometry,
-        rows,
-        device=device,
-        wide=PlainOps(geometry),
-        overlaps=capability >= (9, 0),
-    )
+    wide = WideOps(geometry, rows, device=device, overlaps=overlaps)
+    return TritonOps(geometry, rows, device=device, wide=wide, overlaps=overlaps)
 
 
-class GraphBackend(TorchBackend):
+class GraphBackend(WideBackend):
     """One model on a GPU, behind ``engine.protocol.Backend``.
 
     Args:
         makers: what steps may be made of, best first; one that fails is told and not tried again.
+        make_pass: see ``WideBackend``.
     """
 
     def __init__(
@@ -83,21 +76,11 @@ class GraphBackend(TorchBackend):
         info: BackendInfo,
         *,
         makers: Sequence[tuple[str, OpsMaker]] = (("Triton kernels", fused), ("a graph", plain)),
+        make_pass: PassMaker | None = None,
     ) -> None:
-        super().__init__(model, replace(info, name="graph"))
-        self._weights = weights_of(model, info.vocab_size)
+        super().__init__(model, replace(info, name="graph"), make_pass=make_pass)
         self._makers = list(makers)
         self._seats: list[Seat] = []
-        self._report: Reporter = Silence()
-
-    @classmethod
-    def of(
-        cls, loaded: Loaded[GPTBigCodeForCausalLM], vocab_size: int, *, report: Reporter
-    ) -> Self:
-        """See ``TorchBackend.of``."""
-        backend = super().of(loaded, vocab_size, report=report)
-        backend._report = report
-        return backend
 
     def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
         """See ``graph_rows.Seats``."""
@@ -114,8 +97,7 @@ class GraphBackend(TorchBackend):
             except Exception as error:  # whatever compilers and drivers raise
                 self._drop()
                 del self._makers[0]
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                self._report.note(f"decoding goes on without {name}: {reason}")
+                self._report.note(f"decoding goes on without {name}: {reason_of(error)}")
             else:
                 return seat
         return None

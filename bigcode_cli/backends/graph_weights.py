@@ -1,5 +1,6 @@
 """A model's tensors as the decoding step takes them."""
 
+import torch
 from torch import Tensor, nn
 
 from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
@@ -36,6 +37,12 @@ def weights_of(model: GPTBigCodeForCausalLM, vocab: int) -> Weights:
         last=_norm(trunk.ln_f),
         head=_matrix(model.lm_head),
     )
+
+
+def pass_bytes(geometry: Geometry, dtype: torch.dtype) -> int:
+    """What a token takes of the memory during a pass, its place in a cache not counted in."""
+    projected = geometry.width + 2 * geometry.kv_heads * geometry.head_dim
+    return (geometry.inner + projected + 5 * geometry.width) * dtype.itemsize
 
 
 def _layer(block: GPTBigCodeBlock) -> Layer:

@@ -1,18 +1,18 @@
 """The operations of a step in plain PyTorch: the slow twin of the kernels, made of the model's own.
 
-They run anywhere, and in a captured graph where there is no Triton. For many rows, whose products
-the matrix units bound, they are as fast as it gets.
+They run anywhere, and in a captured graph where there is no Triton.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bigcode_cli.backends.products import product
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
 from bigcode_cli.model.attention import Scaling, Visible, sdpa
 from bigcode_cli.model.layers import ACTIVATION_FUNCTIONS
-from bigcode_cli.model.quantize import dequantize_int4, dequantize_int8
+from bigcode_cli.model.quantize import dequantize_int8
 
 
 class PlainOps:
@@ -33,7 +33,7 @@ class PlainOps:
     def project(self, layer: Layer, cache: Tensor, buffers: Buffers) -> None:
         """See ``Ops``."""
         geometry, rows = self._geometry, buffers.rows
-        projected = self._linear(layer.projection, self._norm(layer.before_attention, buffers))
+        projected = product(layer.projection, self._norm(layer.before_attention, buffers))
         if geometry.kv_heads == 1:
             query = projected[:, : geometry.width]
             key_value = projected[:, None, geometry.width :]
@@ -60,16 +60,16 @@ class PlainOps:
 
     def add(self, matrix: Matrix, inputs: Tensor, buffers: Buffers) -> None:
         """See ``Ops``."""
-        buffers.hidden.add_(self._linear(matrix, inputs.view(buffers.rows, -1)))
+        buffers.hidden.add_(product(matrix, inputs.view(buffers.rows, -1)))
 
     def widen(self, layer: Layer, buffers: Buffers) -> None:
         """See ``Ops``."""
-        wide = self._linear(layer.up, self._norm(layer.before_mlp, buffers))
+        wide = product(layer.up, self._norm(layer.before_mlp, buffers))
         buffers.inner.copy_(self._activation(wide))
 
     def name(self, last: Norm, head: Matrix, buffers: Buffers) -> None:
         """See ``Ops``."""
-        logits = self._linear(head, self._norm(last, buffers))
+        logits = product(head, self._norm(last, buffers))
         buffers.logits.copy_(logits[:, : self._geometry.vocab])
 
     def pick(self, buffers: Buffers) -> None:
@@ -81,15 +81,6 @@ class PlainOps:
         return functional.layer_norm(
             hidden, hidden.shape[-1:], norm.weight, norm.bias, norm.epsilon
         )
-
-    @staticmethod
-    def _linear(matrix: Matrix, inputs: Tensor) -> Tensor:
-        weight = matrix.weight
-        if matrix.scale is not None and matrix.bits == 8:
-            weight = dequantize_int8(weight, matrix.scale, inputs.dtype)
-        elif matrix.scale is not None:
-            weight = dequantize_int4(weight, matrix.scale, matrix.columns, inputs.dtype)
-        return functional.linear(inputs, weight, matrix.bias)
 
 
 def settle(buffers: Buffers, ids: Tensor) -> None:

@@ -1,23 +1,24 @@
 """The PyTorch backend: the reference model on any device."""
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from bigcode_cli.backends.devices import free_bytes
-from bigcode_cli.backends.likelihood import likelihoods
+from bigcode_cli.backends.likelihood import Measure, by_passage, likelihoods, measure, read
 from bigcode_cli.backends.loading import Loaded, load
 from bigcode_cli.backends.memory import gigabytes, require_memory
 from bigcode_cli.backends.plans import AttentionPlans
 from bigcode_cli.backends.reuse import KeptRow
 from bigcode_cli.backends.torch_rows import TorchRows, padded_ids
+from bigcode_cli.backends.transfer import Arriving, Joined, sent
 from bigcode_cli.engine.protocol import (
     BackendInfo,
     Passage,
     PassageScores,
+    Pending,
     PrefillProgress,
     Prompt,
 )
@@ -134,12 +135,22 @@ class TorchBackend:
         """See ``engine.protocol.Backend.forget``."""
         self._kept = None
 
-    @torch.inference_mode()
     def score(self, passages: Sequence[Passage], *, detail: bool = False) -> list[PassageScores]:
         """See ``engine.protocol.Backend.score``.
 
         Raises:
             ModelTooLargeError: there is no memory even for one passage.
+        """
+        return self.begin_score(passages, detail=detail).wait()
+
+    @torch.inference_mode()
+    def begin_score(
+        self, passages: Sequence[Passage], *, detail: bool = False
+    ) -> Pending[list[PassageScores]]:
+        """See ``engine.protocol.Backend.begin_score``.
+
+        Raises:
+            ModelTooLargeError: as ``score``.
         """
         try:
             return self._score(passages, detail=detail)
@@ -149,51 +160,72 @@ class TorchBackend:
                     "no memory to run a passage through the model", "use a smaller --context"
                 ) from error
         half = len(passages) // 2
-        return [
-            *self.score(passages[:half], detail=detail),
-            *self.score(passages[half:], detail=detail),
-        ]
+        return Joined(
+            self.begin_score(passages[:half], detail=detail),
+            self.begin_score(passages[half:], detail=detail),
+        )
 
-    def _score(self, passages: Sequence[Passage], *, detail: bool) -> list[PassageScores]:
+    def _score(self, passages: Sequence[Passage], *, detail: bool) -> Pending[list[PassageScores]]:
         """Rows padded on the right, where causal attention does not look."""
-        counts = [len(passage.ids) - passage.counted for passage in passages]
-        counted = [slice(passage.counted, len(passage.ids)) for passage in passages]
         for passage in passages:
             self._check(len(passage.ids))
-        padded = padded_ids([passage.ids for passage in passages]).to(self._device)
-        with self._plans.using((padded.shape[0], padded.shape[1])):
-            states = self._model.transformer(padded, use_cache=False).last_hidden_state
-        targets = torch.cat([padded[row, places] for row, places in enumerate(counted)])
-        before = torch.cat([states[row, p.start - 1 : p.stop - 1] for row, p in enumerate(counted)])
-        scores = self._likelihoods(before, targets, detail=detail)
-        return _by_passage(scores, counts)
+        padded = padded_ids([passage.ids for passage in passages])
+        time = padded.shape[1]
+        counted = [
+            torch.arange(row * time + passage.counted, row * time + len(passage.ids))
+            for row, passage in enumerate(passages)
+        ]
+        ids, places = sent(padded, self._device), sent(torch.cat(counted), self._device)
+        with self._plans.using((padded.shape[0], time)):
+            states = self._states(ids, places - 1)
+        told = self._likelihoods(states, ids.flatten()[places], detail=detail)
+        counts = [len(own) for own in counted]
+        return Arriving(told, lambda columns: by_passage(read(columns), counts))
 
     @torch.inference_mode()
     def score_tails(
         self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int
     ) -> list[list[float]]:
         """See ``engine.protocol.Backend.score_tails``."""
-        padded = padded_ids(tails).to(self._device)
-        self._check(len(ids) + padded.shape[1])
-        cache = self._cache(1, len(tails), len(ids) + padded.shape[1])
-        last = self._run(cache, [ids], None).expand(len(tails), -1)
-        cache.select([0] * len(tails))
-        output = self._model.transformer(padded, past_key_values=cache, use_cache=True)
-        states = torch.cat([last[:, None], output.last_hidden_state], dim=1)
+        padded = padded_ids(tails)
+        rows, time = padded.shape
+        self._check(len(ids) + time)
+        cache = self._cache(1, len(tails), len(ids) + time)
+        last = self._run(cache, [ids], None)
+        cache.select([0] * rows)
+        fed = padded.to(self._device)
+        every = torch.arange(rows * time, device=self._device)
+        states = self._states(fed, every, cache).view(rows, time, -1)
+        states = torch.cat([last.expand(rows, -1)[:, None], states], dim=1)
         scored = [slice(len(tail) - count, len(tail)) for tail in tails]
-        scores = self._likelihoods(
+        told = self._likelihoods(
             torch.cat([states[row, places] for row, places in enumerate(scored)]),
-            torch.cat([padded[row, places] for row, places in enumerate(scored)]),
+            torch.cat([fed[row, places] for row, places in enumerate(scored)]),
         )
-        return [one.logprobs for one in _by_passage(scores, [count] * len(tails))]
+        scores = by_passage(read(told.tolist()), [count] * rows)
+        return [one.logprobs for one in scores]
 
-    def _likelihoods(
-        self, states: Tensor, targets: Tensor, *, detail: bool = False
-    ) -> PassageScores:
-        vocab_size = self._model.config.vocab_size
-        return likelihoods(
-            self._model.lm_head, states, targets, vocab_size=vocab_size, detail=detail
-        )
+    def _states(self, ids: Tensor, wanted: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The model's last hidden states at some of the tokens.
+
+        Args:
+            ids: int64 ``(rows, time)``, behind what the cache holds.
+            wanted: int64 ``(some,)``, places in ``rows * time``.
+            cache: takes in the tokens; without one nothing is kept.
+
+        Returns:
+            ``(some, n_embd)``.
+        """
+        output = self._model.transformer(ids, past_key_values=cache, use_cache=cache is not None)
+        return output.last_hidden_state.flatten(0, 1)[wanted]  # type: ignore[no-any-return]
+
+    def _likelihoods(self, states: Tensor, targets: Tensor, *, detail: bool = False) -> Tensor:
+        """See ``likelihood.likelihoods``."""
+        return self._measured(states, targets, measure, detail=detail)
+
+    def _measured(self, states: Tensor, targets: Tensor, how: Measure, *, detail: bool) -> Tensor:
+        head, vocab_size = self._model.lm_head, self._model.config.vocab_size
+        return likelihoods(head, states, targets, vocab_size=vocab_size, detail=detail, measure=how)
 
     def _check(self, length: int) -> None:
         if not 0 < length <= self.info.n_positions:
@@ -242,26 +274,23 @@ class TorchBackend:
             ``(rows, n_embd)``.
         """
         padded = padded_ids(rows).to(self._device)
-        longest = padded.shape[1]
-        last_hidden: list[Tensor | None] = [None] * len(rows)
-        for start in range(cache.longest, longest, PREFILL_CHUNK):
-            chunk = padded[:, start : start + PREFILL_CHUNK]
-            output = self._model.transformer(chunk, past_key_values=cache, use_cache=True)
-            hidden = output.last_hidden_state
-            cache.crop([min(len(ids), start + chunk.shape[1]) for ids in rows])
-            for row, ids in enumerate(rows):
-                if start < len(ids) <= start + chunk.shape[1]:
-                    last_hidden[row] = hidden[row, len(ids) - 1 - start]
+        longest, step = padded.shape[1], self._chunk(len(rows))
+        ends: list[int] = []
+        states: list[Tensor] = []
+        for start in range(cache.longest, longest, step):
+            chunk = padded[:, start : start + step]
+            width = chunk.shape[1]
+            ended = [row for row, ids in enumerate(rows) if start < len(ids) <= start + width]
+            wanted = torch.tensor(
+                [row * width + len(rows[row]) - 1 - start for row in ended], dtype=torch.int64
+            )
+            states.append(self._states(chunk, wanted.to(self._device), cache))
+            ends += ended
             if progress is not None:
-                progress(start + chunk.shape[1], longest)
-        return torch.stack([state for state in last_hidden if state is not None])
+                progress(start + width, longest)
+        cache.crop([len(ids) for ids in rows])
+        return torch.cat(states)[torch.tensor(ends).argsort().to(self._device)]
 
-
-def _by_passage(scores: PassageScores, counts: Sequence[int]) -> list[PassageScores]:
-    """Scores of passages that were joined, taken apart."""
-    ends = list(accumulate(counts))
-    parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
-    return [
-        PassageScores(scores.logprobs[part], scores.ranks[part], scores.entropies[part])
-        for part in parts
-    ]
+    def _chunk(self, rows: int) -> int:  # noqa: ARG002
+        """Positions of so many prompts that go through the model at once."""
+        return PREFILL_CHUNK

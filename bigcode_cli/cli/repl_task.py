@@ -8,6 +8,7 @@ from bigcode_cli.engine.protocol import (
     BackendInfo,
     Passage,
     PassageScores,
+    Pending,
     PrefillProgress,
     Prompt,
     Rows,
@@ -119,6 +120,12 @@ class StoppableBackend:
     def score(self, passages: Sequence[Passage], *, detail: bool = False) -> list[PassageScores]:
         """See ``Backend``."""
         return self._backend.score(passages, detail=detail)
+
+    def begin_score(
+        self, passages: Sequence[Passage], *, detail: bool = False
+    ) -> Pending[list[PassageScores]]:
+        """See ``Backend``."""
+        return self._backend.begin_score(passages, detail=detail)
 
     def score_tails(
         self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int

@@ -23,7 +23,7 @@ from bigcode_cli.engine.protocol import (
     ClassifierInfo,
     Passage,
 )
-from bigcode_cli.engine.windows import run_batched, window_sizes, windows
+from bigcode_cli.engine.windows import Done, run_batched, window_sizes, windows
 from bigcode_cli.errors import BigcodeError, ModelCorruptError
 from bigcode_cli.records import (
     Classified,
@@ -144,7 +144,8 @@ class ClassifySession:
         """Gather what ``run`` makes of each text's windows, and what ``answer`` makes of that."""
         held: list[ResultT] = []
         parts = self._parts(requests, *sizes)
-        for (job, window), result in run_batched(parts, run, self.info.batch_tokens):
+        results = run_batched(parts, lambda some: Done(run(some)), self.info.batch_tokens)
+        for (job, window), result in results:
             if window is not None and result is not None:
                 held.append(result)
                 lengths = self.tokenizer.byte_lengths

@@ -7,12 +7,14 @@ requests are unknown to it, and tensors are unknown to its callers.
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from bigcode_cli.records import ChangeCosts, SamplingOptions
 
 HeadKind = Literal["sequence", "token"]
 Activation = Literal["softmax", "sigmoid", "none"]
+
+ResultT = TypeVar("ResultT", covariant=True)
 
 PrefillProgress = Callable[[int, int], None]
 """Called with (tokens done, tokens in all) after each chunk of a long prompt."""
@@ -112,6 +114,16 @@ class PassageScores:
     entropies: list[float]
 
 
+class Pending(Protocol[ResultT]):
+    """Work that was begun, and that a device may still be at."""
+
+    def is_done(self) -> bool:
+        """Whether ``wait`` would give its result at once."""
+
+    def wait(self) -> ResultT:
+        """The result."""
+
+
 class Rows(Protocol):
     """Sequences that are decoded side by side, each in its own part of the KV cache.
 
@@ -201,6 +213,11 @@ class Backend(Protocol):
         Raises:
             UsageError: a passage is longer than ``n_positions``.
         """
+
+    def begin_score(
+        self, passages: Sequence[Passage], *, detail: bool = False
+    ) -> Pending[list[PassageScores]]:
+        """``score``, not waited for: so that a device has the next passages before it is done."""
 
     def score_tails(
         self, ids: Sequence[int], tails: Sequence[Sequence[int]], count: int

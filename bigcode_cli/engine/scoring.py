@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bigcode_cli.engine.ahead import begun, made_ahead, mapped_ahead
 from bigcode_cli.engine.places import Places
 from bigcode_cli.engine.progress import ByteProgress
-from bigcode_cli.engine.protocol import Backend, Passage, PassageScores
+from bigcode_cli.engine.protocol import Backend, Passage, PassageScores, Pending
 from bigcode_cli.engine.windows import run_batched, window_sizes, windows
 from bigcode_cli.errors import BigcodeError, ModelCorruptError
 from bigcode_cli.records import (
@@ -36,7 +36,7 @@ def log_probabilities(
     """Of ``ids[1:]``, in nats, in windows where they exceed the context."""
     passages = windows([ids], context=context, stride=stride, first=1)
     results = run_batched(
-        ((None, passage) for passage in passages), backend.score, backend.info.batch_tokens
+        ((None, passage) for passage in passages), backend.begin_score, backend.info.batch_tokens
     )
     return [logprob for _, scores in results if scores for logprob in scores.logprobs]
 
@@ -108,7 +108,7 @@ class Scorer:
         progress = ByteProgress(report, "scoring", total_bytes)
         batch_tokens = self._backend.info.batch_tokens
         with closing(made_ahead(self._all_parts(requests), PARTS_AHEAD)) as parts:
-            for part, scores in run_batched(parts, self._run_batch, batch_tokens):
+            for part, scores in run_batched(parts, self._begin_batch, batch_tokens):
                 sheet = part.sheet
                 if part.last:
                     yield self._end(sheet)
@@ -119,8 +119,8 @@ class Scorer:
                 progress.count(part.n_bytes)
         progress.end()
 
-    def _run_batch(self, passages: Sequence[Passage]) -> list[PassageScores]:
-        return self._backend.score(passages, detail=self._options.tokens)
+    def _begin_batch(self, passages: Sequence[Passage]) -> Pending[list[PassageScores]]:
+        return self._backend.begin_score(passages, detail=self._options.tokens)
 
     def _all_parts(self, requests: Iterable[ScoreRequest]) -> Iterator[_Item]:
         encoded = mapped_ahead(self._begin, requests)

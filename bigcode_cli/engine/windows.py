@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from bigcode_cli.engine.protocol import Passage
+from bigcode_cli.engine.protocol import Passage, Pending
 from bigcode_cli.errors import UsageError
 
 LOOKAHEAD = 4
@@ -79,42 +79,90 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
+class Done(Generic[ResultT]):
+    """A result that there is, behind ``engine.protocol.Pending``."""
+
+    def __init__(self, result: ResultT) -> None:
+        self._result = result
+
+    def is_done(self) -> bool:
+        """See ``Pending``."""
+        return True
+
+    def wait(self) -> ResultT:
+        """See ``Pending``."""
+        return self._result
+
+
 def run_batched(
     items: Iterable[tuple[KeyT, Passage | None]],
-    run: Callable[[Sequence[Passage]], Sequence[ResultT]],
+    begin: Callable[[Sequence[Passage]], Pending[Sequence[ResultT]]],
     batch_tokens: int,
 ) -> Iterator[tuple[KeyT, ResultT | None]]:
-    """What ``run`` makes of each passage, in the order of the items; ``None`` of ``None``.
+    """What ``begin`` makes of each passage, in the order of the items; ``None`` of ``None``.
 
-    Some items are taken ahead, so that passages of similar length go together.
+    Some items are taken ahead, so that passages of similar length go together. A batch is begun
+    before the one ahead of it is waited for, so that a device never stands still in between.
     """
+    batched = _Batched[KeyT, ResultT](begin, batch_tokens)
     waiting: list[tuple[KeyT, Passage | None]] = []
     tokens = 0
     for key, passage in items:
         waiting.append((key, passage))
         tokens += 0 if passage is None else len(passage.ids)
         if tokens >= LOOKAHEAD * batch_tokens:
-            yield from _run_sorted(waiting, run, batch_tokens)
+            yield from batched.run(waiting)
             waiting, tokens = [], 0
-    yield from _run_sorted(waiting, run, batch_tokens)
+    yield from batched.run(waiting)
+    yield from batched.end()
 
 
-def _run_sorted(
-    items: Sequence[tuple[KeyT, Passage | None]],
-    run: Callable[[Sequence[Passage]], Sequence[ResultT]],
-    batch_tokens: int,
-) -> Iterator[tuple[KeyT, ResultT | None]]:
-    passages = [passage for _, passage in items if passage is not None]
-    results: dict[int, ResultT] = {}
-    due = deque(items)
-    told = 0
-    for batch in batches([len(passage.ids) for passage in passages], batch_tokens):
-        results |= zip(batch, run([passages[place] for place in batch]), strict=True)
-        while due and (due[0][1] is None or told in results):
-            key, passage = due.popleft()
-            if passage is None:
-                yield key, None
-            else:
-                yield key, results.pop(told)
-                told += 1
-    yield from ((key, None) for key, _ in due)
+class _Batched(Generic[KeyT, ResultT]):
+    """Batches on their way, and whose results are due next."""
+
+    def __init__(
+        self,
+        begin: Callable[[Sequence[Passage]], Pending[Sequence[ResultT]]],
+        batch_tokens: int,
+    ) -> None:
+        self._begin = begin
+        self._batch_tokens = batch_tokens
+        # In the order of the items, each passage under its number.
+        self._due: deque[tuple[KeyT, int | None]] = deque()
+        self._results: dict[int, ResultT] = {}
+        self._passages = 0
+        self._flight: tuple[list[int], Pending[Sequence[ResultT]]] | None = None
+
+    def run(
+        self, items: Sequence[tuple[KeyT, Passage | None]]
+    ) -> Iterator[tuple[KeyT, ResultT | None]]:
+        """Begin all batches of some items; what is known by then and due."""
+        passages = [passage for _, passage in items if passage is not None]
+        first = self._passages
+        for key, passage in items:
+            self._due.append((key, None if passage is None else self._passages))
+            self._passages += passage is not None
+        for batch in batches([len(passage.ids) for passage in passages], self._batch_tokens):
+            flight = self._begin([passages[place] for place in batch])
+            self._land()
+            self._flight = [first + place for place in batch], flight
+            if flight.is_done():
+                self._land()
+            yield from self._known()
+        yield from self._known()
+
+    def end(self) -> Iterator[tuple[KeyT, ResultT | None]]:
+        """The rest."""
+        self._land()
+        yield from self._known()
+
+    def _land(self) -> None:
+        if self._flight is not None:
+            numbers, flight = self._flight
+            self._flight = None
+            self._results |= zip(numbers, flight.wait(), strict=True)
+
+    def _known(self) -> Iterator[tuple[KeyT, ResultT | None]]:
+        while self._due and (self._due[0][1] is None or self._due[0][1] in self._results):
+            key, number = self._due.popleft()
+            yield key, None if number is None else self._results.pop(number)

@@ -10,7 +10,7 @@ from torch import Tensor
 from bigcode_cli.backends import likelihood
 from bigcode_cli.backends import torch as backend_module
 from bigcode_cli.backends.torch import TorchBackend
-from bigcode_cli.engine.protocol import Passage, PassageScores, Token
+from bigcode_cli.engine.protocol import Passage, PassageScores, Pending, Token
 from bigcode_cli.errors import ModelCorruptError, ModelTooLargeError, UsageError
 from bigcode_cli.records import SamplingOptions
 from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_backend
@@ -179,7 +179,7 @@ def test_passages_that_do_not_fit_together_are_run_apart(monkeypatch: pytest.Mon
     expected = [scores.logprobs for scores in backend.score(passages)]
     real, room = backend._score, 1
 
-    def cramped(some: Sequence[Passage], *, detail: bool) -> list[PassageScores]:
+    def cramped(some: Sequence[Passage], *, detail: bool) -> Pending[list[PassageScores]]:
         if len(some) > room:
             raise torch.OutOfMemoryError
         return real(some, detail=detail)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigcode_cli.backends import torch as backend_module
-from bigcode_cli.engine.protocol import Passage, PassageScores
+from bigcode_cli.engine.protocol import Passage, PassageScores, Pending
 from bigcode_cli.engine.scoring import log_probabilities
 from bigcode_cli.engine.session import Session
 from bigcode_cli.errors import InputError, ModelCorruptError, UsageError
@@ -91,13 +91,15 @@ def test_windows_without_a_line_asked_for_are_not_run(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[int] = []
-    real = session.backend.score
+    real = session.backend.begin_score
 
-    def counting(passages: Sequence[Passage], *, detail: bool = False) -> list[PassageScores]:
+    def counting(
+        passages: Sequence[Passage], *, detail: bool = False
+    ) -> Pending[list[PassageScores]]:
         ran.append(len(passages))
         return real(passages, detail=detail)
 
-    monkeypatch.setattr(session.backend, "score", counting)
+    monkeypatch.setattr(session.backend, "begin_score", counting)
     text = TEXTS[4]
     options = ScoreOptions(context=16, stride=8)
     list(session.score([ScoreRequest(pieces=[text], lines=frozenset({1}))], options))
@@ -163,7 +165,7 @@ def test_nothing_is_read_ahead_any_more_when_scoring_was_interrupted(
     def interrupted(*_: object, **__: object) -> list[PassageScores]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session.backend, "score", interrupted)
+    monkeypatch.setattr(session.backend, "begin_score", interrupted)
     with pytest.raises(KeyboardInterrupt) as held:
         list(session.score(ScoreRequest(pieces=["aa bb\n" * 40]) for _ in range(400)))
     assert not any(thread.name == "ahead" for thread in threading.enumerate())

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from bigcode_cli.backends import likelihood
 from bigcode_cli.backends import torch as backend_module
 from bigcode_cli.engine import scoring
 from bigcode_cli.engine import windows as windows_module
-from bigcode_cli.engine.protocol import Passage, PassageScores
+from bigcode_cli.engine.protocol import Passage
 from bigcode_cli.engine.scoring import Scorer
 from bigcode_cli.engine.session import Session
 from bigcode_cli.errors import UsageError
@@ -70,7 +71,7 @@ def shift_targets(patch: pytest.MonkeyPatch) -> None:
     """Each token is held against the logits of its own position."""
     real = likelihood.likelihoods
 
-    def likelihoods(head: Any, states: Any, targets: Any, **options: Any) -> PassageScores:
+    def likelihoods(head: Any, states: Any, targets: Any, **options: Any) -> Tensor:
         return real(head, states.roll(-1, 0), targets, **options)
 
     patch.setattr(backend_module, "likelihoods", likelihoods)
@@ -92,7 +93,7 @@ def logits_in_half(patch: pytest.MonkeyPatch) -> None:
     """The softmax of bfloat16."""
     real = likelihood.likelihoods
 
-    def likelihoods(head: Any, states: Any, targets: Any, **options: Any) -> PassageScores:
+    def likelihoods(head: Any, states: Any, targets: Any, **options: Any) -> Tensor:
         return real(lambda some: head(some).bfloat16(), states, targets, **options)
 
     patch.setattr(backend_module, "likelihoods", likelihoods)
@@ -115,9 +116,9 @@ def unsorted_results(patch: pytest.MonkeyPatch) -> None:
     """Results of a batch are handed back as they were run, the longest first."""
     real = windows_module.run_batched
 
-    def run_batched(items: Any, run: Any, batch_tokens: int) -> Any:
+    def run_batched(items: Any, begin: Any, batch_tokens: int) -> Any:
         def reversed_run(some: Sequence[Passage]) -> Any:
-            return list(run(some))[::-1]
+            return windows_module.Done(begin(some).wait()[::-1])
 
         return real(items, reversed_run, batch_tokens)
 

@@ -1,13 +1,14 @@
 """Windows and batches against their laws, spelled out by brute force."""
 
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bigcode_cli.engine.protocol import Passage
-from bigcode_cli.engine.windows import LOOKAHEAD, batches, run_batched, window_sizes, windows
+from bigcode_cli.engine.windows import LOOKAHEAD, Done, batches, run_batched, window_sizes, windows
 from bigcode_cli.errors import UsageError
 
 
@@ -87,24 +88,69 @@ def passages(lengths: Sequence[int | None]) -> list[tuple[int, Passage | None]]:
     ]
 
 
+class Flight(Done[list[int]]):
+    """A batch that says whether it is done, and notes who waited."""
+
+    def __init__(self, result: list[int], *, is_done: bool) -> None:
+        super().__init__(result)
+        self._is_done = is_done
+        self.was_waited_for = False
+
+    def is_done(self) -> bool:
+        return self._is_done
+
+    def wait(self) -> list[int]:
+        self.was_waited_for = True
+        return super().wait()
+
+
 @given(st.lists(st.none() | st.integers(2, 30), max_size=60), st.integers(1, 100))
 def test_results_come_in_the_order_of_the_items(lengths: list[int | None], limit: int) -> None:
-    def run(some: Sequence[Passage]) -> list[int]:
-        return [passage.ids[0] for passage in some]
+    """Whether a batch is done at once or after others were begun."""
 
-    assert list(run_batched(passages(lengths), run, limit)) == [
+    def begin(some: Sequence[Passage]) -> Flight:
+        return Flight([passage.ids[0] for passage in some], is_done=draws.random() < 0.3)
+
+    draws = Random(limit)
+    assert list(run_batched(passages(lengths), begin, limit)) == [
         (key, None if length is None else key) for key, length in enumerate(lengths)
     ]
+
+
+def test_the_next_batch_is_begun_before_the_last_is_waited_for() -> None:
+    flights: list[Flight] = []
+    seen: list[list[bool]] = []
+
+    def begin(some: Sequence[Passage]) -> Flight:
+        seen.append([flight.was_waited_for for flight in flights])
+        flights.append(Flight([passage.ids[0] for passage in some], is_done=False))
+        return flights[-1]
+
+    list(run_batched(passages([10] * 5), begin, 10))
+    assert seen == [[], [False], [True, False], [True, True, False], [True] * 3 + [False]]
+    assert all(flight.was_waited_for for flight in flights)
+
+
+def test_what_is_done_is_told_before_the_next_is_begun() -> None:
+    begun = 0
+
+    def begin(some: Sequence[Passage]) -> Flight:
+        nonlocal begun
+        begun += 1
+        return Flight([0] * len(some), is_done=True)
+
+    for told, _ in enumerate(run_batched(passages([10] * 5), begin, 10), start=1):
+        assert told == begun
 
 
 def test_a_batch_gathers_what_is_of_similar_length() -> None:
     seen: list[list[int]] = []
 
-    def run(some: Sequence[Passage]) -> list[None]:
+    def begin(some: Sequence[Passage]) -> Done[list[None]]:
         seen.append([len(passage.ids) for passage in some])
-        return [None] * len(some)
+        return Done([None] * len(some))
 
-    list(run_batched(passages([2, 30, 3, 29, 2, 28]), run, 90))
+    list(run_batched(passages([2, 30, 3, 29, 2, 28]), begin, 90))
     assert seen == [[30, 29, 28], [3, 2, 2]]
 
 
@@ -117,7 +163,7 @@ def test_no_more_is_taken_ahead_than_a_few_batches() -> None:
         return taken, Passage((0,) * 10, 1)
 
     results = run_batched(
-        (item() for _ in range(1000)), lambda some: [0] * len(some), batch_tokens=40
+        (item() for _ in range(1000)), lambda some: Done([0] * len(some)), batch_tokens=40
     )
     next(results)
     assert taken == LOOKAHEAD * 40 // 10

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bigcode_cli.backends.graph import fused
 from bigcode_cli.backends.plain_ops import PlainOps
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.shapes import SHAPES
@@ -21,11 +22,7 @@ ROWS = [1, 3]
 
 
 def triton_ops(shape: Geometry, buffers: Buffers) -> Ops:
-    from bigcode_cli.kernels.triton.ops import TritonOps
-
-    device = buffers.ids.device
-    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
-    return TritonOps(shape, buffers.rows, device=device, wide=PlainOps(shape), overlaps=hopper)
+    return fused(shape, buffers.rows, buffers.ids.device)
 
 
 def assert_close(got: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
@@ -198,22 +195,6 @@ def test_more_rows_than_a_block_has(device: torch.device) -> None:
             ops.pick(buffers)
         pair.assert_same("logits", "cache")
         assert torch.equal(pair.fast.ids, pair.slow.ids)
-
-
-def test_several_rows_of_a_wide_model_go_through_pytorchs_products(device: torch.device) -> None:
-    """The very same products, so to the last bit; attention stays."""
-    pair = Pair(device, rows=2, layers=1, width=1040, heads=5, head_dim=208)
-    inputs = torch.randn(2, pair.shape.inner, device=device)
-    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
-        ops.widen(pair.layer, buffers)
-        ops.add(pair.layer.down, inputs, buffers)
-    assert torch.equal(pair.fast.inner, pair.slow.inner)
-    assert torch.equal(pair.fast.hidden, pair.slow.hidden)
-    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
-        run_layers(ops, pair.weights, buffers)
-        ops.pick(buffers)
-    pair.assert_same("logits", "cache")
-    assert torch.equal(pair.fast.ids, pair.slow.ids)
 
 
 def test_kernels_serve_as_many_rows_as_they_were_measured_to_serve_well(

@@ -9,6 +9,7 @@ from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.step import Ops
 from bigcode_cli.kernels.tables import HEAD_BLOCK, attention_config, config_of
 from bigcode_cli.kernels.triton import attention, matrix
+from bigcode_cli.kernels.triton.launches import launch_options, power_of_two
 from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
 
 MATMUL_ROWS = 16
@@ -81,8 +82,7 @@ class TritonOps:
         self._wide = wide
         self._is_wide = rows > most_rows(geometry.width)
         self._overlaps = overlaps
-        # The interpreter knows no such option.
-        self._launch = {"launch_pdl": True} if overlaps else {}
+        self._launch = launch_options(overlaps)
         self._device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         shared = geometry.heads // geometry.kv_heads
         self._head_groups = geometry.kv_heads * -(-shared // HEAD_BLOCK)
@@ -90,7 +90,7 @@ class TritonOps:
         self._attention = attention_config(
             geometry.heads, geometry.kv_heads, geometry.head_dim, groups, self._device
         )
-        self._padded_head = max(16, _power_of_two(geometry.head_dim))
+        self._padded_head = max(16, power_of_two(geometry.head_dim))
         noted = (groups, self._attention.splits, HEAD_BLOCK)
         with torch.inference_mode(False):
             self._maxima = torch.zeros(noted, device=device)
@@ -212,7 +212,7 @@ class TritonOps:
             buffers.active,
             self._rows,
             BLOCKS=self._blocks,
-            PADDED=_power_of_two(self._blocks),
+            PADDED=power_of_two(self._blocks),
             PDL=self._overlaps,
             num_warps=8,
             **self._launch,
@@ -278,7 +278,7 @@ class TritonOps:
             epsilon = 0.0 if norm is None else norm.epsilon
             matrix.matvec[(blocks,)](
                 inputs, weight, scale, bias, norm_weight, norm_bias, *ends,
-                epsilon, buffers.capacity, PADDED=_power_of_two(matrix_.columns),
+                epsilon, buffers.capacity, PADDED=power_of_two(matrix_.columns),
                 NORM=norm is not None, **fixed,
             )  # fmt: skip
             return blocks
@@ -299,12 +299,8 @@ class TritonOps:
             out,
             norm.epsilon,
             K=self._geometry.width,
-            PADDED=_power_of_two(self._geometry.width),
+            PADDED=power_of_two(self._geometry.width),
             PDL=self._overlaps,
             num_warps=4,
             **self._launch,
         )
-
-
-def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()
