@@ -5,6 +5,7 @@ static buffers: of the Triton kernels where Triton works, else of plain PyTorch,
 each with one line to the user.
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,15 +16,10 @@ from bigcode_cli.backends.devices import free_bytes
 from bigcode_cli.backends.graph_rows import GraphRows
 from bigcode_cli.backends.graph_seat import Mode, Seat
 from bigcode_cli.backends.plain_ops import PlainOps
-from bigcode_cli.backends.wide_backend import (
-    PassMaker,
-    WideBackend,
-    reason_of,
-    require_kernels,
-)
+from bigcode_cli.backends.wide_backend import PassMaker, WideBackend, require_kernels
 from bigcode_cli.engine.protocol import BackendInfo, Prompt
-from bigcode_cli.kernels.step import Ops
-from bigcode_cli.kernels.weights import Geometry
+from bigcode_cli.kernels.step import Step
+from bigcode_cli.kernels.weights import Weights
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 
@@ -39,27 +35,49 @@ WHOLE_BYTES = 2**28
 MAX_SEATS = 4
 """Seats that are kept, each with its graphs."""
 
-OpsMaker = Callable[[Geometry, int, torch.device], Ops]
+StepMaker = Callable[[Weights, int, torch.device], Step | None]
+"""Makes the step of so many rows, or tells by ``None`` that it is none of its own."""
 
 
-def plain(geometry: Geometry, rows: int, device: torch.device) -> Ops:  # noqa: ARG001
+def plain(weights: Weights, rows: int, device: torch.device) -> Step:  # noqa: ARG001
     """The operations without Triton."""
-    return PlainOps(geometry)
+    return PlainOps(weights.geometry)
 
 
-def fused(geometry: Geometry, rows: int, device: torch.device) -> Ops:
+def fused(weights: Weights, rows: int, device: torch.device) -> Step:
     """The operations as Triton kernels.
 
     Raises:
         ImportError: there is no Triton.
         RuntimeError: the model or the GPU is out of its reach.
     """
-    overlaps = require_kernels(geometry, device) >= (9, 0)
+    overlaps = require_kernels(weights.geometry, device) >= (9, 0)
     from bigcode_cli.backends.wide_ops import WideOps
     from bigcode_cli.kernels.triton.ops import TritonOps
 
-    wide = WideOps(geometry, rows, device=device, overlaps=overlaps)
-    return TritonOps(geometry, rows, device=device, wide=wide, overlaps=overlaps)
+    wide = WideOps(weights.geometry, rows, device=device, overlaps=overlaps)
+    return TritonOps(weights.geometry, rows, device=device, wide=wide, overlaps=overlaps)
+
+
+def persistent(weights: Weights, rows: int, device: torch.device) -> Step | None:
+    """The step of one row as one Triton kernel; where there is no Triton, ``fused`` says so."""
+    if rows > 1 or importlib.util.find_spec("triton") is None:
+        return None
+    from bigcode_cli.kernels.triton.persistent_step import PersistentStep, unsuited
+
+    if unsuited(weights) is not None:
+        return None
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    return PersistentStep(weights, device=device)
+
+
+MAKERS: Sequence[tuple[str, StepMaker]] = (
+    ("steps in one kernel", persistent),
+    ("Triton kernels", fused),
+    ("a graph", plain),
+)
+"""What steps may be made of, best first."""
 
 
 class GraphBackend(WideBackend):
@@ -75,7 +93,7 @@ class GraphBackend(WideBackend):
         model: GPTBigCodeForCausalLM,
         info: BackendInfo,
         *,
-        makers: Sequence[tuple[str, OpsMaker]] = (("Triton kernels", fused), ("a graph", plain)),
+        makers: Sequence[tuple[str, StepMaker]] = MAKERS,
         make_pass: PassMaker | None = None,
     ) -> None:
         super().__init__(model, replace(info, name="graph"), make_pass=make_pass)
@@ -85,21 +103,21 @@ class GraphBackend(WideBackend):
     def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
         """See ``graph_rows.Seats``."""
         count, length = self._bucket(rows, capacity)
-        while self._makers:
-            name, make = self._makers[0]
+        for maker in list(self._makers):
+            name, make = maker
             try:
                 seat = self._seat(count, length, make)
-                seat.prepare(mode)
+                if seat is not None:
+                    seat.prepare(mode)
+                    return seat
             except torch.OutOfMemoryError:
                 # Without a seat it still goes: slower, in the memory that the rows have anyway.
                 self._drop()
                 return None
             except Exception as error:  # whatever compilers and drivers raise
                 self._drop()
-                del self._makers[0]
-                self._report.note(f"decoding goes on without {name}: {reason_of(error)}")
-            else:
-                return seat
+                self._makers.remove(maker)
+                self._tell(f"decoding goes on without {name}", error)
         return None
 
     def fits(self, rows: int, seat: Seat) -> bool:
@@ -138,8 +156,8 @@ class GraphBackend(WideBackend):
             length *= 2
         return count, min(length, whole)
 
-    def _seat(self, rows: int, capacity: int, make: OpsMaker) -> Seat:
-        """One of this size, empty: one that there is, or a new one.
+    def _seat(self, rows: int, capacity: int, make: StepMaker) -> Seat | None:
+        """One of this size, empty: one that there is, or a new one; ``None`` if ``make`` has none.
 
         Raises:
             torch.OutOfMemoryError: there is no memory for it.
@@ -150,20 +168,22 @@ class GraphBackend(WideBackend):
                 self._seats.remove(seat)
                 self._seats.append(seat)
                 return seat
+        step = make(self._weights, rows, self._device)
+        if step is None:
+            return None
         while len(self._seats) >= MAX_SEATS:
             self._seats.pop(0).vacate()
         needed = KVCache.size(self._model.config, rows, capacity, dtype=self._dtype)
         free = free_bytes(self._device)
         if free is not None and needed > free:
             raise torch.OutOfMemoryError
-        geometry = self._weights.geometry
         seat = Seat(
             self._weights,
             rows,
             capacity,
             dtype=self._dtype,
             device=self._device,
-            ops=lambda count: make(geometry, count, self._device),
+            step=step,
         )
         self._seats.append(seat)
         return seat

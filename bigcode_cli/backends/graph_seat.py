@@ -6,7 +6,7 @@ step waits for the host.
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from bigcode_cli.backends.plain_ops import settle
 from bigcode_cli.backends.sampling import SamplingTensors, cumulative_dtype, penalised, sample
 from bigcode_cli.kernels.buffers import Buffers
-from bigcode_cli.kernels.step import Ops, run_layers
+from bigcode_cli.kernels.step import Step
 from bigcode_cli.kernels.weights import Weights
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.records import SamplingOptions
@@ -71,11 +71,11 @@ class Seat:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        ops: Callable[[int], Ops],
+        step: Step,
     ) -> None:
         self._weights = weights
         self._device = device
-        self._ops = ops(rows)
+        self._next = step
         self.buffers = Buffers.allocate(
             weights.geometry, rows, capacity, dtype=dtype, device=device
         )
@@ -218,9 +218,9 @@ class Seat:
 
     def _step(self, mode: Mode) -> None:
         buffers = self.buffers
-        run_layers(self._ops, self._weights, buffers)
+        self._next.run(self._weights, buffers)
         if mode == Mode(drawn=False, penalised=False):
-            self._ops.pick(buffers)
+            self._next.pick(buffers)
             return
         logits = buffers.logits
         if mode.penalised:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from bigcode_cli.backends.products import product
 from bigcode_cli.kernels.buffers import Buffers
+from bigcode_cli.kernels.step import run_layers
 from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
 from bigcode_cli.model.attention import Scaling, Visible, sdpa
 from bigcode_cli.model.layers import ACTIVATION_FUNCTIONS
@@ -21,6 +22,10 @@ class PlainOps:
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self._activation = ACTIVATION_FUNCTIONS[geometry.activation]
+
+    def run(self, weights: Weights, buffers: Buffers) -> None:
+        """See ``Step``."""
+        run_layers(self, weights, buffers)
 
     def embed(self, weights: Weights, buffers: Buffers) -> None:
         """See ``Ops``."""

@@ -79,11 +79,6 @@ def require_kernels(geometry: Geometry, device: torch.device) -> tuple[int, int]
     return capability
 
 
-def reason_of(error: Exception) -> str:
-    """The first line of what went wrong."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 class WideBackend(TorchBackend):
     """``TorchBackend`` with the arithmetic of many tokens replaced, where Triton works.
 
@@ -104,6 +99,7 @@ class WideBackend(TorchBackend):
         super().__init__(model, info)
         self._weights = weights_of(model, info.vocab_size)
         self._report: Reporter = Silence()
+        self._reasons: set[str] = set()
         self._make_pass = make_pass or (fused_pass if self._device.type == "cuda" else None)
         self._pass: ManyTokens | None = None
 
@@ -168,4 +164,11 @@ class WideBackend(TorchBackend):
 
     def _go_on_without(self, error: Exception) -> None:
         self._pass = self._make_pass = None
-        self._report.note(f"prompts and scoring go on without Triton kernels: {reason_of(error)}")
+        self._tell("prompts and scoring go on without Triton kernels", error)
+
+    def _tell(self, what: str, error: Exception) -> None:
+        """Say once that something does not work, however much depends on it."""
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self._report.note(f"{what}: {reason}")

@@ -8,8 +8,21 @@ from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.weights import Layer, Matrix, Norm, Weights
 
 
-class Ops(Protocol):
-    """The operations of a step. Each writes into the buffers alone, and nothing waits for them."""
+class Step(Protocol):
+    """A step over one set of buffers. It writes into them alone, and nothing waits for it."""
+
+    def run(self, weights: Weights, buffers: Buffers) -> None:
+        """Feed ``ids``; ``logits`` tell what comes next. ``lengths`` stay as they are."""
+
+    def pick(self, buffers: Buffers) -> None:
+        """Behind ``run``: ``ids`` and ``told`` by the highest of ``logits``, lowest id of equals.
+
+        The token that was fed then counts as held: ``lengths`` of active rows grow by one.
+        """
+
+
+class Ops(Step, Protocol):
+    """A step whose operations are launched one by one, in the order of ``run_layers``."""
 
     def embed(self, weights: Weights, buffers: Buffers) -> None:
         """``hidden``: the embeddings of ``ids`` at positions ``lengths``."""
@@ -29,15 +42,9 @@ class Ops(Protocol):
     def name(self, last: Norm, head: Matrix, buffers: Buffers) -> None:
         """``logits``: final norm and vocabulary projection of ``hidden``."""
 
-    def pick(self, buffers: Buffers) -> None:
-        """Behind ``name``: ``ids`` and ``told`` by the highest of ``logits``, lowest id of equals.
-
-        The token that was fed then counts as held: ``lengths`` of active rows grow by one.
-        """
-
 
 def run_layers(ops: Ops, weights: Weights, buffers: Buffers) -> None:
-    """Feed ``ids``; ``logits`` tell what comes next. ``lengths`` stay as they are."""
+    """See ``Step.run``."""
     ops.embed(weights, buffers)
     for layer, cache in zip(weights.layers, buffers.cache, strict=True):
         ops.project(layer, cache, buffers)

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from bigcode_cli.backends import _backend_class, devices, graph, open_random
-from bigcode_cli.backends.graph import GraphBackend, OpsMaker, plain
+from bigcode_cli.backends.graph import GraphBackend, StepMaker, plain
 from bigcode_cli.backends.graph_rows import GraphRows
 from bigcode_cli.backends.loading import draw
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import Prompt, Token
 from bigcode_cli.errors import ModelCorruptError
-from bigcode_cli.kernels.step import Ops
-from bigcode_cli.kernels.weights import Geometry
+from bigcode_cli.kernels.step import Step
+from bigcode_cli.kernels.weights import Weights
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.records import LoadOptions, Quantize, Reporter, SamplingOptions
@@ -199,13 +199,13 @@ def test_quantised_weights_are_read_where_they_lie(bits: Quantize, tmp_path: Pat
     assert ids_of(got, prompts, 30) == expected
 
 
-def broken(geometry: Geometry, rows: int, device: torch.device) -> Ops:  # noqa: ARG001
+def broken(weights: Weights, rows: int, device: torch.device) -> Step:  # noqa: ARG001
     raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable")
 
 
 @pytest.mark.parametrize("rest", [(), (("plain steps", plain),)], ids=["torch", "plain"])
 def test_what_fails_is_told_once_and_decoding_goes_on(
-    rest: tuple[tuple[str, OpsMaker], ...],
+    rest: tuple[tuple[str, StepMaker], ...],
 ) -> None:
     backend = graph_backend(makers=(("Triton kernels", broken), *rest))
     notes: list[str] = []

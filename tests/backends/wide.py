@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bigcode_cli.backends.graph import GraphBackend, OpsMaker, plain
+from bigcode_cli.backends.graph import GraphBackend, StepMaker, plain
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
@@ -26,7 +26,7 @@ def graph_backend(
     *,
     multi_query: bool = True,
     sampled_vocab: int = VOCAB,
-    makers: tuple[tuple[str, OpsMaker], ...] = (("plain steps", plain),),
+    makers: tuple[tuple[str, StepMaker], ...] = (("plain steps", plain),),
 ) -> GraphBackend:
     """``wide_model`` behind the graph backend, of whose steps nothing is captured on a CPU."""
     model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)

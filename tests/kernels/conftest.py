@@ -12,6 +12,12 @@ if not torch.cuda.is_available():
     # Read when a kernel is defined, so before any is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The interpreter takes arrays of one number for numbers, of which numpy warns."""
+    ignored = "ignore:Conversion of an array with ndim:DeprecationWarning"
+    config.addinivalue_line("filterwarnings", ignored)
+
+
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 

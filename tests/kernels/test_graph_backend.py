@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bigcode_cli.backends.graph import GraphBackend, OpsMaker, fused, plain
+from bigcode_cli.backends.graph import GraphBackend, StepMaker, fused, plain
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.records import SamplingOptions
 from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_model
@@ -15,7 +15,9 @@ pytestmark = pytest.mark.usefixtures("few_programs")
 PENALISED = SamplingOptions(temperature=0.7, repetition_penalty=1.3, min_p=0.02)
 
 
-def backends(device: torch.device, maker: OpsMaker) -> tuple[GraphBackend, TorchBackend, list[str]]:
+def backends(
+    device: torch.device, maker: StepMaker
+) -> tuple[GraphBackend, TorchBackend, list[str]]:
     """The two of one model, and where the first one's notes go."""
     notes: list[str] = []
 
@@ -68,7 +70,7 @@ def test_guesses_are_verified_between_fused_steps(
 
 
 @pytest.mark.parametrize("maker", [fused, plain], ids=["fused", "plain"])
-def test_a_batch_is_captured_and_shrinks(maker: OpsMaker) -> None:
+def test_a_batch_is_captured_and_shrinks(maker: StepMaker) -> None:
     if not torch.cuda.is_available():
         pytest.skip("nothing is captured without a GPU")
     backend, reference, notes = backends(torch.device("cuda", 0), maker)

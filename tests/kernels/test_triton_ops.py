@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from bigcode_cli.backends.graph import fused
 from bigcode_cli.backends.plain_ops import PlainOps
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.shapes import SHAPES
@@ -22,7 +21,13 @@ ROWS = [1, 3]
 
 
 def triton_ops(shape: Geometry, buffers: Buffers) -> Ops:
-    return fused(shape, buffers.rows, buffers.ids.device)
+    from bigcode_cli.backends.wide_ops import WideOps
+    from bigcode_cli.kernels.triton.ops import TritonOps
+
+    device = buffers.ids.device
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    wide = WideOps(shape, buffers.rows, device=device, overlaps=hopper)
+    return TritonOps(shape, buffers.rows, device=device, wide=wide, overlaps=hopper)
 
 
 def assert_close(got: Tensor, expected: Tensor, dtype: torch.dtype) -> None:

@@ -36,7 +36,7 @@ def _tanh(x):
 
 
 @triton.jit
-def _activated(x, ACTIVATION: tl.constexpr):
+def activated(x, ACTIVATION: tl.constexpr):
     """One of ``model.layers.ACTIVATION_FUNCTIONS``; their forms of GELU by tanh are one here."""
     if ACTIVATION == "gelu_tanh":
         x = 0.5 * x * (1.0 + _tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
@@ -148,6 +148,23 @@ def _before(out, lengths, m, n, rows, N: tl.constexpr, EPILOGUE: tl.constexpr):
 
 
 @triton.jit
+def place_of(n, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr):
+    """Where output ``n`` of the projection goes.
+
+    Returns:
+        whether it is of a query, its place among the queries, its key head, and its place among
+        that one's key and value.
+    """
+    if KV_HEADS == 1:
+        is_query = n < HEADS * HEAD_DIM
+        return is_query, n, n * 0, n - HEADS * HEAD_DIM
+    else:  # noqa: RET505 -- the language allows no return within a branch but in its last place
+        head = n // (3 * HEAD_DIM)
+        inside = n % (3 * HEAD_DIM)
+        return inside < HEAD_DIM, head * HEAD_DIM + inside, head, inside - HEAD_DIM
+
+
+@triton.jit
 def _finish(
     y, added, old, slot, m, n, rows, scale, out, cache, best, best_id, capacity,
     N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
@@ -161,23 +178,13 @@ def _finish(
     y += added[None, :]
     place = m[:, None] * N + n[None, :]
     if EPILOGUE == STORE:
-        y = _activated(y, ACTIVATION)
+        y = activated(y, ACTIVATION)
         tl.store(out + place, y.to(out.dtype.element_ty), mask=here)
     elif EPILOGUE == ADD:
         tl.store(out + place, old + y, mask=here)
     elif EPILOGUE == APPEND:
         WIDTH: tl.constexpr = HEADS * HEAD_DIM
-        if KV_HEADS == 1:
-            head = n * 0
-            is_query = n < WIDTH
-            in_query = n
-            in_slot = n - WIDTH
-        else:
-            head = n // (3 * HEAD_DIM)
-            inside = n % (3 * HEAD_DIM)
-            is_query = inside < HEAD_DIM
-            in_query = head * HEAD_DIM + inside
-            in_slot = inside - HEAD_DIM
+        is_query, in_query, head, in_slot = place_of(n, HEADS, HEAD_DIM, KV_HEADS)
         y = y.to(out.dtype.element_ty)
         tl.store(out + m[:, None] * WIDTH + in_query[None, :], y, mask=here & is_query[None, :])
         rank = m.to(tl.int64)[:, None] * KV_HEADS + head[None, :]

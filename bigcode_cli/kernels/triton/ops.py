@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bigcode_cli.kernels.buffers import Buffers
-from bigcode_cli.kernels.step import Ops
+from bigcode_cli.kernels.step import Ops, run_layers
 from bigcode_cli.kernels.tables import HEAD_BLOCK, attention_config, config_of
 from bigcode_cli.kernels.triton import attention, matrix
 from bigcode_cli.kernels.triton.launches import launch_options, power_of_two
@@ -21,7 +21,7 @@ NARROW = 1024
 NARROW_ROWS = 8
 """Rows up to which ``matmul`` serves a narrow model."""
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
@@ -38,7 +38,7 @@ _EMBED_BLOCK = 1024
 
 def unsupported(geometry: Geometry) -> str | None:
     """What these kernels cannot do of a model; ``None`` if nothing."""
-    if geometry.activation not in _ACTIVATIONS:
+    if geometry.activation not in ACTIVATIONS:
         return f"the activation {geometry.activation}"
     if geometry.width > _WIDEST_NORM:
         return f"hidden states {geometry.width} wide"
@@ -101,6 +101,10 @@ class TritonOps:
             self._best = torch.zeros(rows, geometry.vocab, device=device)
             self._best_id = torch.zeros(rows, geometry.vocab, dtype=torch.int32, device=device)
         self._blocks = 0
+
+    def run(self, weights: Weights, buffers: Buffers) -> None:
+        """See ``Step``."""
+        run_layers(self, weights, buffers)
 
     def embed(self, weights: Weights, buffers: Buffers) -> None:
         """See ``Ops``."""
@@ -180,7 +184,7 @@ class TritonOps:
             buffers,
             matrix.STORE.value,
             norm=layer.before_mlp,
-            activation=_ACTIVATIONS[self._geometry.activation],
+            activation=ACTIVATIONS[self._geometry.activation],
         )
 
     def name(self, last: Norm, head: Matrix, buffers: Buffers) -> None:

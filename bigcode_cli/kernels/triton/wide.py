@@ -17,7 +17,7 @@ Slow twins: ``model.layers`` for ``add_norm``, ``backends.plain_ops`` for ``plac
 import triton
 import triton.language as tl
 
-from bigcode_cli.kernels.triton.matrix import _begin
+from bigcode_cli.kernels.triton.matrix import _begin, place_of
 
 
 @triton.jit
@@ -72,17 +72,7 @@ def place(
     _begin(PDL)
     slot = tl.load(lengths + row)
     values = tl.load(projected + row * N + n, mask=here, other=0.0)
-    if KV_HEADS == 1:
-        head = n * 0
-        is_query = n < WIDTH
-        in_query = n
-        in_slot = n - WIDTH
-    else:
-        head = n // (3 * HEAD_DIM)
-        inside = n % (3 * HEAD_DIM)
-        is_query = inside < HEAD_DIM
-        in_query = head * HEAD_DIM + inside
-        in_slot = inside - HEAD_DIM
+    is_query, in_query, head, in_slot = place_of(n, HEADS, HEAD_DIM, KV_HEADS)
     tl.store(query + row * WIDTH + in_query, values, mask=here & is_query)
     held = ((row * KV_HEADS + head) * capacity + slot) * (2 * HEAD_DIM) + in_slot
     tl.store(cache + held, values, mask=here & (is_query == 0))
