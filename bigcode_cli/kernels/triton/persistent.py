@@ -259,9 +259,7 @@ def _joined(
     top = tl.full([PADDED], -float("inf"), tl.float32)
     for split in tl.static_range(SPLITS):
         here = (h < HEADS) & (split < used)
-        top = tl.maximum(
-            top, tl.load(maxima + split * HEADS + h, mask=here, other=-float("inf"))
-        )
+        top = tl.maximum(top, tl.load(maxima + split * HEADS + h, mask=here, other=-float("inf")))
     top = tl.where(h < HEADS, top, 0.0)
     total = tl.zeros([PADDED], tl.float32)
     mixed = tl.zeros([PADDED, HEAD_DIM], tl.float32)
@@ -270,9 +268,7 @@ def _joined(
         own = tl.load(maxima + split * HEADS + h, mask=here, other=-float("inf"))
         share = tl.exp2(own - top)
         total += share * tl.load(sums + split * HEADS + h, mask=here, other=0.0)
-        part = tl.load(
-            parts + split * (HEADS * HEAD_DIM) + place, mask=here[:, None], other=0.0
-        )
+        part = tl.load(parts + split * (HEADS * HEAD_DIM) + place, mask=here[:, None], other=0.0)
         mixed += share[:, None] * part
     mixed = mixed / tl.where(h < HEADS, total, 1.0)[:, None]
     return tl.reshape(mixed, [PADDED * HEAD_DIM])
