@@ -16,6 +16,10 @@ LOGITS_BYTES = {"cpu": 2**24, "cuda": 2**28, "mps": 2**27}
 """Float32 logits in memory at once: what a processor's caches take, or what keeps a GPU busy."""
 
 
+TILE_ROWS = 128
+"""Rows of a GPU's product that are computed together."""
+
+
 class Measure(Protocol):
     """What reads logits."""
 
@@ -50,9 +54,21 @@ def likelihoods(
     Returns:
         as ``Measure``.
     """
-    rows = max(1, LOGITS_BYTES[states.device.type] // (4 * vocab_size))
+    rows = _rows_at_once(states, vocab_size)
     pairs = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
     return torch.cat([measure(head(some), wanted, detail=detail) for some, wanted in pairs], dim=1)
+
+
+def _rows_at_once(states: Tensor, vocab_size: int) -> int:
+    """How many rows of logits are in memory at once.
+
+    On a GPU in equal parts of whole tiles: a last part of a few rows would take as long as many.
+    """
+    most = max(1, LOGITS_BYTES[states.device.type] // (4 * vocab_size))
+    if not states.is_cuda or not len(states):
+        return most
+    parts = -(-len(states) // most)
+    return -(-len(states) // (parts * TILE_ROWS)) * TILE_ROWS
 
 
 def measure(logits: Tensor, targets: Tensor, *, detail: bool) -> Tensor:

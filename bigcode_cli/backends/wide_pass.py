@@ -26,9 +26,13 @@ class WidePass:
     """A model's states for many tokens at once.
 
     The residual stream is of the activations' dtype, as in the model: in float32 it would be half
-    of all bytes that pass between the products, and what it rounds is as much as a product's
-    output does. The biases of the products that add to it stay out of it: their sum so far is one
-    vector, which each norm adds in float32.
+    of all bytes that pass between the products. What it rounds is a sum that the product kept in
+    float32, and the norm that follows works in float32 too. So it is nearer to float32 than the
+    model itself is: of 699 tokens of Python, mini's log-probabilities in bfloat16 are off by 0.100
+    (root mean square) where the model's are off by 0.125; a float32 stream would make it 0.069
+    (on a CPU, rounded wherever the pass rounds).
+    The biases of the products that add to it stay out of it: their sum so far is one vector, which
+    each norm adds in float32.
 
     Attributes:
         measure: what reads its logits; see ``likelihood.Measure``.

@@ -31,4 +31,7 @@ StarCoder           10.6 ms  7.2 ms   34.5 ms
 =================== ======== ======== ========
 
 In int4 unpacking takes the time, so it saves memory alone.
+
+Many tokens or rows at once are bound by the matrix units instead, and cuBLAS's products come close
+to them. There ``triton.wide`` has what stands between the products.
 """

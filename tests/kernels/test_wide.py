@@ -1,5 +1,6 @@
 """What stands between the products of many rows: each kernel, and a step of many rows of them."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -215,7 +216,8 @@ def test_eight_launches_a_layer(device: torch.device) -> None:
         run_layers(ops, pair.weights, pair.fast)
         torch.cuda.synchronize()
         kinds = [torch.profiler.ProfilerActivity.CUDA]
-        with torch.profiler.profile(activities=kinds) as profile:
+        with warnings.catch_warnings(), torch.profiler.profile(activities=kinds) as profile:
+            warnings.simplefilter("ignore")
             run_layers(ops, pair.weights, pair.fast)
             torch.cuda.synchronize()
         events = [event for event in profile.events() if "Sync" not in event.name]

@@ -100,7 +100,8 @@ def rank(logits, best, best_id, N: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.co
     tl.store(best_id + place_, block * BLOCK + index)
 
 
-@triton.jit
+# Parts of a text are of all sizes, and none is worth a compilation of its own.
+@triton.jit(do_not_specialize=["rows"])
 def measure(
     logits, targets, told, rows,
     N: tl.constexpr, BLOCK: tl.constexpr, DETAIL: tl.constexpr,
