@@ -12,6 +12,7 @@ if not torch.cuda.is_available():
     # Read when a kernel is defined, so before any is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+
 def pytest_configure(config: pytest.Config) -> None:
     """The interpreter takes arrays of one number for numbers, of which numpy warns."""
     ignored = "ignore:Conversion of an array with ndim:DeprecationWarning"

@@ -58,11 +58,9 @@ def _address(table, layer, FIELD: tl.constexpr, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def _addresses(
-    table, layer, FIELD: tl.constexpr, WEIGHT: tl.constexpr, NUMBER: tl.constexpr
-):  # fmt: skip
-    """Of a matrix: its weights, factors and biases."""
-    weight = _address(table, layer, FIELD, WEIGHT)
+def _addresses(table, layer, FIELD: tl.constexpr, NUMBER: tl.constexpr):
+    """Of a matrix: its weights as words, its factors and its biases."""
+    weight = _address(table, layer, FIELD, tl.int32)
     scale = _address(table, layer, FIELD + 1, tl.float32)
     bias = _address(table, layer, FIELD + 2, NUMBER)
     return weight, scale, bias
@@ -71,18 +69,52 @@ def _addresses(
 @triton.jit
 def _ask(
     weight, item, first, end,
-    K: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    K: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, WORD: tl.constexpr,
 ):  # fmt: skip
-    """Piece ``item`` ``(BN, BK)`` of rows ``first`` to ``end``; those of one row are neighbours."""
-    BLOCKS: tl.constexpr = (K + BK - 1) // BK
-    n = first + item // BLOCKS * BN + tl.arange(0, BN)
-    k = item % BLOCKS * BK + tl.arange(0, BK)
+    """Piece ``item`` of rows ``first`` to ``end``, ``(BN, BK / WORD)``, as words of ``WORD`` weights.
+
+    What is on its way between two loops must be whole registers: numbers of 16 bits would be taken
+    apart there, that is, waited for.
+    """
+    n = first + item * BN + tl.arange(0, BN)
+    k = tl.arange(0, BK // WORD)
     if K % BK == 0:
         here = (n < end)[:, None]
     else:
-        here = (n < end)[:, None] & (k < K)[None, :]
-    place = n[:, None] * K + k[None, :]
+        here = (n < end)[:, None] & (k < K // WORD)[None, :]
+    place = n[:, None] * (K // WORD) + k[None, :]
     return tl.load(weight + place, mask=here, other=0, eviction_policy="evict_first")
+
+
+@triton.jit
+def _number(words, AT: tl.constexpr, WEIGHT: tl.constexpr):
+    """Number ``AT`` of each word, as float32."""
+    if WEIGHT == tl.float32:
+        return words.to(tl.float32, bitcast=True)
+    elif WEIGHT == tl.bfloat16:  # noqa: RET505 -- a branch that is not compiled returns nothing
+        if AT == 0:
+            return (words << 16).to(tl.float32, bitcast=True)
+        else:  # noqa: RET505
+            return (words & -65536).to(tl.float32, bitcast=True)
+    elif WEIGHT == tl.float16:
+        half = (words >> (16 * AT)).to(tl.int16)
+        return half.to(tl.float16, bitcast=True).to(tl.float32)
+    else:
+        return ((words << (24 - 8 * AT)) >> 24).to(tl.float32)
+
+
+@triton.jit
+def _dealt(values, BK: tl.constexpr, WORD: tl.constexpr):
+    """Numbers ``(BK,)`` as a word holds weights: ``WORD`` times every ``WORD``-th of them."""
+    if WORD == 1:
+        return (values,)
+    elif WORD == 2:  # noqa: RET505
+        return tl.split(tl.reshape(values, [BK // 2, 2]))
+    else:
+        even, odd = tl.split(tl.reshape(values, [BK // 4, 2, 2]))
+        first, third = tl.split(even)
+        second, fourth = tl.split(odd)
+        return first, second, third, fourth
 
 
 @triton.jit
@@ -129,64 +161,61 @@ def _finish(
 
 @triton.jit
 def _multiply(
-    tile, tile_1, values, inputs, weight, scale, bias, first, end, out, cache, slot, capacity,
-    K: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BITS: tl.constexpr,
+    tile, tile_1, values, weight, scale, bias, first, end, out, cache, slot, capacity,
+    K: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, WEIGHT: tl.constexpr, WORD: tl.constexpr,
     EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``first`` to ``end`` of a matrix times a vector.
+    """Rows ``first`` to ``end`` of a matrix times ``values`` ``(BK,)``, 0 beyond ``K``.
 
     Args:
         tile, tile_1: the first two pieces, asked for long ago.
-        values: the vector, ``(BK,)``, if rows are no longer than that;
-        inputs: else where it lies.
 
     Returns:
         of ``RANK``: the best of the outputs, its row, and whether any is no number.
     """
-    BLOCKS: tl.constexpr = (K + BK - 1) // BK
     top = -float("inf")
     winner = 0
     broken = 0
-    y = tl.zeros([BN], tl.float32)
-    for item in tl.range(0, tl.cdiv(end - first, BN) * BLOCKS):
-        n = first + item // BLOCKS * BN + tl.arange(0, BN)
-        tile_2 = _ask(weight, item + 2, first, end, K, BN, BK)
-        added = tl.zeros([BN], tl.float32)
-        if EPILOGUE != RANK:
-            added = tl.load(bias + n, mask=n < end, other=0.0).to(tl.float32)
-        if EPILOGUE == ADD:
-            # None but this program ever writes these.
-            added += tl.load(out + n, mask=n < end, other=0.0)
-        if BITS == 8:
-            factor = tl.load(scale + n, mask=n < end, other=0.0)
-        if BLOCKS > 1:
-            k = item % BLOCKS * BK + tl.arange(0, BK)
-            values = tl.load(inputs + k, mask=k < K, other=0.0).to(tl.float32)
-        sums = tl.sum(tile.to(tl.float32) * values[None, :], 1)
-        if BLOCKS > 1:
-            y = tl.where(item % BLOCKS == 0, 0.0, y) + sums
-        else:
-            y = sums
-        if item % BLOCKS == BLOCKS - 1:
-            z = y
-            if BITS == 8:
-                z *= factor
-            z += added
+    dealt = _dealt(values, BK, WORD)
+    for at in tl.range(0, tl.cdiv(end - first, BN), 2):
+        # Two by name and not in a row: to move what is on its way is to wait for it.
+        for half in tl.static_range(2):
+            n = first + (at + half) * BN + tl.arange(0, BN)
+            added = tl.zeros([BN], tl.float32)
+            if EPILOGUE != RANK:
+                added = tl.load(bias + n, mask=n < end, other=0.0).to(tl.float32)
+            if EPILOGUE == ADD:
+                # None but this program ever writes these.
+                added += tl.load(out + n, mask=n < end, other=0.0)
+            if WEIGHT == tl.int8:
+                factor = tl.load(scale + n, mask=n < end, other=0.0)
+            product = tl.zeros([BN, BK // WORD], tl.float32)
+            for place in tl.static_range(WORD):
+                if half == 0:
+                    product += _number(tile, place, WEIGHT) * dealt[place][None, :]
+                else:
+                    product += _number(tile_1, place, WEIGHT) * dealt[place][None, :]
+            if half == 0:
+                tile = _ask(weight, at + 2, first, end, K, BN, BK, WORD)
+            else:
+                tile_1 = _ask(weight, at + 3, first, end, K, BN, BK, WORD)
+            y = tl.sum(product, 1)
+            if WEIGHT == tl.int8:
+                y *= factor
+            y += added
             _finish(
-                z, n, end, out, cache, slot, capacity,
+                y, n, end, out, cache, slot, capacity,
                 EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS,
             )  # fmt: skip
             if EPILOGUE == RANK:
                 # A maximum passes over what is no number.
-                broken = tl.maximum(broken, tl.max((z != z).to(tl.int32), 0))
+                broken = tl.maximum(broken, tl.max((y != y).to(tl.int32), 0))
                 best, index = tl.max(
-                    tl.where((n < end) & (z == z), z, -float("inf")), 0, return_indices=True
+                    tl.where((n < end) & (y == y), y, -float("inf")), 0, return_indices=True
                 )
-                winner = tl.where(best > top, first + item // BLOCKS * BN + index, winner)
+                winner = tl.where(best > top, first + (at + half) * BN + index, winner)
                 top = tl.maximum(top, best)
-        tile = tile_1
-        tile_1 = tile_2
     return top, winner, broken
 
 
@@ -259,9 +288,7 @@ def _joined(
     top = tl.full([PADDED], -float("inf"), tl.float32)
     for split in tl.static_range(SPLITS):
         here = (h < HEADS) & (split < used)
-        top = tl.maximum(
-            top, tl.load(maxima + split * HEADS + h, mask=here, other=-float("inf"))
-        )
+        top = tl.maximum(top, tl.load(maxima + split * HEADS + h, mask=here, other=-float("inf")))
     top = tl.where(h < HEADS, top, 0.0)
     total = tl.zeros([PADDED], tl.float32)
     mixed = tl.zeros([PADDED, HEAD_DIM], tl.float32)
@@ -270,9 +297,7 @@ def _joined(
         own = tl.load(maxima + split * HEADS + h, mask=here, other=-float("inf"))
         share = tl.exp2(own - top)
         total += share * tl.load(sums + split * HEADS + h, mask=here, other=0.0)
-        part = tl.load(
-            parts + split * (HEADS * HEAD_DIM) + place, mask=here[:, None], other=0.0
-        )
+        part = tl.load(parts + split * (HEADS * HEAD_DIM) + place, mask=here[:, None], other=0.0)
         mixed += share[:, None] * part
     mixed = mixed / tl.where(h < HEADS, total, 1.0)[:, None]
     return tl.reshape(mixed, [PADDED * HEAD_DIM])
@@ -288,14 +313,14 @@ def _share(N: tl.constexpr):
 @triton.jit
 def _embed(
     ids, length, tokens, token_scale, positions, hidden, own, own_end,
-    WIDTH: tl.constexpr, BITS: tl.constexpr, BN: tl.constexpr,
+    WIDTH: tl.constexpr, WEIGHT: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """This program's share of the token's and the position's embedding."""
     id_ = tl.load(ids)
     for at in tl.range(own, own_end, BN):
         n = at + tl.arange(0, BN)
         value = tl.load(tokens + id_ * WIDTH + n, mask=n < own_end, other=0).to(tl.float32)
-        if BITS == 8:
+        if WEIGHT == tl.int8:
             value *= tl.load(token_scale + id_)
         place = length.to(tl.int64) * WIDTH + n
         value += tl.load(positions + place, mask=n < own_end, other=0.0).to(tl.float32)
@@ -309,7 +334,7 @@ def step(
     layers, epsilon, factor, capacity,
     WIDTH: tl.constexpr, INNER: tl.constexpr, VOCAB: tl.constexpr,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
-    ACTIVATION: tl.constexpr, BITS: tl.constexpr, WEIGHT: tl.constexpr, NUMBER: tl.constexpr,
+    ACTIVATION: tl.constexpr, WEIGHT: tl.constexpr, WORD: tl.constexpr, NUMBER: tl.constexpr,
     BN: tl.constexpr, BK: tl.constexpr, LONG_BN: tl.constexpr, LONG_BK: tl.constexpr,
     SPLITS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -326,9 +351,9 @@ def step(
         best, best_id: of each program's share of the logits.
         clock: int32 ``(2,)``: arrivals so far, and what they were when the last launch ended.
         factor: of the scores, times log2(e).
-        NUMBER: of norms, biases and the cache; ``WEIGHT``: of matrices, ``BITS`` 8 or 16 for any
-            float.
-        BN, BK: rows and columns at a time of matrices ``WIDTH`` wide, ``LONG_…`` of the other.
+        NUMBER: of norms, biases and the cache; ``WEIGHT``: of matrices, ``WORD`` of them in 32 bits.
+        BN, BK: rows and columns at a time of matrices ``WIDTH`` wide, ``LONG_…`` of the other; no row
+            is longer.
         SPLITS, BLOCK: of the attention.
     """
     PROJECTED: tl.constexpr = (HEADS + 2 * KV_HEADS) * HEAD_DIM
@@ -340,12 +365,12 @@ def step(
     wide, wide_end = _share(INNER)
     first, end = _share(PROJECTED)
 
-    w, s, b = _addresses(table, 0, PROJECTION, WEIGHT, NUMBER)
-    tile = _ask(w, 0, first, end, WIDTH, BN, BK)
-    tile_1 = _ask(w, 1, first, end, WIDTH, BN, BK)
+    w, s, b = _addresses(table, 0, PROJECTION, NUMBER)
+    tile = _ask(w, 0, first, end, WIDTH, BN, BK, WORD)
+    tile_1 = _ask(w, 1, first, end, WIDTH, BN, BK, WORD)
     gain, shift = _gains(table, 0, NORM_1, NUMBER, WIDTH, BK)
     _embed(
-        ids, length, tokens, token_scale, positions, hidden, own, own_end, WIDTH, BITS, BN
+        ids, length, tokens, token_scale, positions, hidden, own, own_end, WIDTH, WEIGHT, BN
     )  # fmt: skip
     _arrive(clock)
     goal += programs
@@ -355,13 +380,13 @@ def step(
         cache = _address(table, layer, CACHE, NUMBER)
         values = _normed(hidden, gain, shift, epsilon, WIDTH, BK)
         _multiply(
-            tile, tile_1, values, inner, w, s, b, first, end, query, cache, length, capacity, WIDTH, BN, BK, BITS,
+            tile, tile_1, values, w, s, b, first, end, query, cache, length, capacity, WIDTH, BN, BK, WEIGHT, WORD,
             APPEND, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS,
         )  # fmt: skip
         _arrive(clock)
-        w, s, b = _addresses(table, layer, OUTPUT, WEIGHT, NUMBER)
-        tile = _ask(w, 0, own, own_end, WIDTH, BN, BK)
-        tile_1 = _ask(w, 1, own, own_end, WIDTH, BN, BK)
+        w, s, b = _addresses(table, layer, OUTPUT, NUMBER)
+        tile = _ask(w, 0, own, own_end, WIDTH, BN, BK, WORD)
+        tile_1 = _ask(w, 1, own, own_end, WIDTH, BN, BK, WORD)
         goal += programs
         _wait(clock, goal)
         for item in tl.range(program, GROUPS * SPLITS, programs, num_stages=1):
@@ -377,48 +402,48 @@ def step(
             parts, maxima, sums, length, HEADS, BK // HEAD_DIM, HEAD_DIM, SPLITS, BLOCK
         )
         _multiply(
-            tile, tile_1, values, inner, w, s, b,
-            own, own_end, hidden, cache, length, capacity, WIDTH, BN, BK, BITS,
+            tile, tile_1, values, w, s, b,
+            own, own_end, hidden, cache, length, capacity, WIDTH, BN, BK, WEIGHT, WORD,
             ADD, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS,
         )  # fmt: skip
         _arrive(clock)
-        w, s, b = _addresses(table, layer, UP, WEIGHT, NUMBER)
-        tile = _ask(w, 0, wide, wide_end, WIDTH, BN, BK)
-        tile_1 = _ask(w, 1, wide, wide_end, WIDTH, BN, BK)
+        w, s, b = _addresses(table, layer, UP, NUMBER)
+        tile = _ask(w, 0, wide, wide_end, WIDTH, BN, BK, WORD)
+        tile_1 = _ask(w, 1, wide, wide_end, WIDTH, BN, BK, WORD)
         goal += programs
         _wait(clock, goal)
         values = _normed(hidden, gain, shift, epsilon, WIDTH, BK)
         _multiply(
-            tile, tile_1, values, inner, w, s, b,
-            wide, wide_end, inner, cache, length, capacity, WIDTH, BN, BK, BITS,
+            tile, tile_1, values, w, s, b,
+            wide, wide_end, inner, cache, length, capacity, WIDTH, BN, BK, WEIGHT, WORD,
             STORE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS,
         )  # fmt: skip
         _arrive(clock)
-        w, s, b = _addresses(table, layer, DOWN, WEIGHT, NUMBER)
-        long = _ask(w, 0, own, own_end, INNER, LONG_BN, LONG_BK)
-        long_1 = _ask(w, 1, own, own_end, INNER, LONG_BN, LONG_BK)
+        w, s, b = _addresses(table, layer, DOWN, NUMBER)
+        long = _ask(w, 0, own, own_end, INNER, LONG_BN, LONG_BK, WORD)
+        long_1 = _ask(w, 1, own, own_end, INNER, LONG_BN, LONG_BK, WORD)
         goal += programs
         _wait(clock, goal)
         k = tl.arange(0, LONG_BK)
         values = tl.load(inner + k, mask=k < INNER, other=0.0).to(tl.float32)
         _multiply(
-            long, long_1, values, inner, w, s, b, own, own_end, hidden, cache, length, capacity, INNER, LONG_BN, LONG_BK, BITS,
+            long, long_1, values, w, s, b, own, own_end, hidden, cache, length, capacity, INNER, LONG_BN, LONG_BK, WEIGHT, WORD,
             ADD, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS,
         )  # fmt: skip
         _arrive(clock)
         # The head stands where one layer more would have its projection.
         if layer + 1 == layers:
             first, end = _share(VOCAB)
-        w, s, b = _addresses(table, layer + 1, PROJECTION, WEIGHT, NUMBER)
-        tile = _ask(w, 0, first, end, WIDTH, BN, BK)
-        tile_1 = _ask(w, 1, first, end, WIDTH, BN, BK)
+        w, s, b = _addresses(table, layer + 1, PROJECTION, NUMBER)
+        tile = _ask(w, 0, first, end, WIDTH, BN, BK, WORD)
+        tile_1 = _ask(w, 1, first, end, WIDTH, BN, BK, WORD)
         gain, shift = _gains(table, layer + 1, NORM_1, NUMBER, WIDTH, BK)
         goal += programs
         _wait(clock, goal)
 
     values = _normed(hidden, gain, shift, epsilon, WIDTH, BK)
     top, winner, broken = _multiply(
-        tile, tile_1, values, inner, w, s, b, first, end, logits, logits, length, capacity, WIDTH, BN, BK, BITS,
+        tile, tile_1, values, w, s, b, first, end, logits, logits, length, capacity, WIDTH, BN, BK, WEIGHT, WORD,
         RANK, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS,
     )  # fmt: skip
     tl.store(best + program, tl.where(broken > 0, float("nan"), top))
