@@ -43,9 +43,9 @@ def compiled(name: str, bits: int, config: StepConfig) -> None:
     kinds = {
         "table": long, "ids": long, "lengths": count, "tokens": weight,
         "token_scale": single if bits == 8 else weight, "positions": half,
-        "hidden": single, "query": half, "inner": half, "logits": single,
-        "parts": single, "maxima": single, "sums": single,
-        "best": single, "best_id": count, "clock": count,
+        "hidden": long, "projected": long, "attended": long, "inner": long,
+        "parts": long, "maxima": long, "sums": long,
+        "logits": single, "best": single, "best_id": count, "clock": count,
     }  # fmt: skip
     shape = SHAPES[name]
     persistent.step.warmup(

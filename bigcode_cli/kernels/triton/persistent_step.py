@@ -75,17 +75,29 @@ class PersistentStep:
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             name, programs = properties.name, programs or properties.multi_processor_count
-        self._programs = programs or 1
+        # None is without a row of every matrix.
+        self._programs = min(programs or 1, shape.width, shape.inner // 2)
         bits = 8 * weights.head.weight.element_size()
         self._config = config or step_config(shape.width, shape.inner, bits, name)
-        splits = self._config.splits
+        splits, width = self._config.splits, shape.heads * shape.head_dim
+        projected = width + 2 * shape.kv_heads * shape.head_dim
+        sizes = {
+            "hidden": shape.width,
+            "projected": projected,
+            "attended": width,
+            "inner": shape.inner,
+            "parts": splits * width,
+            "maxima": splits * shape.heads,
+            "sums": splits * shape.heads,
+        }
         with torch.inference_mode(False):
-            self._parts = torch.zeros(splits, shape.heads, shape.head_dim, device=device)
-            self._maxima = torch.zeros(splits, shape.heads, device=device)
-            self._sums = torch.zeros(splits, shape.heads, device=device)
+            self._words = {
+                name: torch.zeros(size, dtype=torch.int64, device=device)
+                for name, size in sizes.items()
+            }
             self._best = torch.zeros(self._programs, device=device)
             self._best_id = torch.zeros(self._programs, dtype=torch.int32, device=device)
-            self._clock = torch.zeros(2, dtype=torch.int32, device=device)
+            self._clock = torch.zeros(1, dtype=torch.int32, device=device)
         self._table: Tensor | None = None
 
     def run(self, weights: Weights, buffers: Buffers) -> None:
@@ -101,13 +113,8 @@ class PersistentStep:
             tokens.weight,
             tokens.weight if tokens.scale is None else tokens.scale,
             weights.positions,
-            buffers.hidden,
-            buffers.query,
-            buffers.inner,
+            *self._words.values(),
             buffers.logits,
-            self._parts,
-            self._maxima,
-            self._sums,
             self._best,
             self._best_id,
             self._clock,
