@@ -124,7 +124,7 @@ class StepConfig:
 
     Attributes:
         block_n: rows at a time of matrices as wide as the hidden states, whole rows.
-        long_n, long_k: rows and columns at a time of the down-projection.
+        long_n: rows at a time of the down-projection.
         warps: of a program.
         splits: programs that share the cache's slots at most.
         slots: of the cache at a time.
@@ -132,7 +132,6 @@ class StepConfig:
 
     block_n: int
     long_n: int
-    long_k: int
     warps: int
     splits: int
     slots: int
@@ -160,11 +159,8 @@ def default_step(width: int, inner: int, bits: int) -> StepConfig:
     some is left for the time in which all wait for each other.
     """
     held = 2**13 if bits == 32 else 2**14
-    block_n = max(1, held // _power_of_two(width))
-    # Of rows too long for a program's registers, the pieces that leave the least empty.
-    long_k = min((2**13, 2**12, 2**11), key=lambda size: -(-inner // size) * size)
-    long_k = min(long_k, _power_of_two(inner))
-    return StepConfig(block_n, max(1, held // long_k), long_k, warps=8, splits=8, slots=64)
+    block_n, long_n = (max(1, held // _power_of_two(columns)) for columns in (width, inner))
+    return StepConfig(block_n, long_n, warps=8, splits=8, slots=64)
 
 
 def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:

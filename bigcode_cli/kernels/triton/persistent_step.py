@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import triton.language as tl
@@ -11,10 +12,10 @@ from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.tables import StepConfig, step_config
 from bigcode_cli.kernels.triton import matrix, persistent
 from bigcode_cli.kernels.triton.ops import ACTIVATIONS, unsupported
-from bigcode_cli.kernels.weights import Matrix, Norm, Weights
+from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
 
 WIDEST = 8192
-"""Columns of the hidden states that a program holds in its registers at most."""
+"""Numbers of a row that a program holds in its registers at most."""
 
 _DTYPES = {
     torch.float32: tl.float32,
@@ -32,8 +33,10 @@ def unsuited(weights: Weights) -> str | None:
         return reason
     if shape.head_dim < 16 or shape.head_dim & (shape.head_dim - 1):
         return f"heads {shape.head_dim} wide"
-    if shape.width > WIDEST:
-        return f"hidden states {shape.width} wide"
+    if max(shape.width, shape.inner) > WIDEST:
+        return f"rows {max(shape.width, shape.inner)} long"
+    if (shape.width | shape.inner) % 4:
+        return "rows that do not end with a word"
     if len({(one.weight.dtype, one.bits) for one in _matrices(weights)}) > 1:
         return "weights of several kinds"
     if weights.head.bits == 4:
@@ -72,24 +75,36 @@ class PersistentStep:
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             name, programs = properties.name, programs or properties.multi_processor_count
-        self._programs = programs or 1
+        # None is without a row of every matrix.
+        self._programs = min(programs or 1, shape.width, shape.inner // 2)
         bits = 8 * weights.head.weight.element_size()
         self._config = config or step_config(shape.width, shape.inner, bits, name)
-        splits = self._config.splits
+        splits, width = self._config.splits, shape.heads * shape.head_dim
+        projected = width + 2 * shape.kv_heads * shape.head_dim
+        sizes = {
+            "hidden": shape.width,
+            "projected": projected,
+            "attended": width,
+            "inner": shape.inner,
+            "parts": splits * width,
+            "maxima": splits * shape.heads,
+            "sums": splits * shape.heads,
+        }
         with torch.inference_mode(False):
-            self._parts = torch.zeros(splits, shape.heads, shape.head_dim, device=device)
-            self._maxima = torch.zeros(splits, shape.heads, device=device)
-            self._sums = torch.zeros(splits, shape.heads, device=device)
+            self._words = {
+                name: torch.zeros(size, dtype=torch.int64, device=device)
+                for name, size in sizes.items()
+            }
             self._best = torch.zeros(self._programs, device=device)
             self._best_id = torch.zeros(self._programs, dtype=torch.int32, device=device)
-            self._clock = torch.zeros(2, dtype=torch.int32, device=device)
+            self._clock = torch.zeros(1, dtype=torch.int32, device=device)
         self._table: Tensor | None = None
 
     def run(self, weights: Weights, buffers: Buffers) -> None:
         """See ``Step``. The first time, addresses are copied to the device."""
         if self._table is None:
             self._table = _addresses(weights, buffers)
-        shape, config = weights.geometry, self._config
+        shape = weights.geometry
         tokens = weights.tokens
         persistent.step[(self._programs,)](
             self._table,
@@ -98,13 +113,8 @@ class PersistentStep:
             tokens.weight,
             tokens.weight if tokens.scale is None else tokens.scale,
             weights.positions,
-            buffers.hidden,
-            buffers.query,
-            buffers.inner,
+            *self._words.values(),
             buffers.logits,
-            self._parts,
-            self._maxima,
-            self._sums,
             self._best,
             self._best_id,
             self._clock,
@@ -112,23 +122,7 @@ class PersistentStep:
             weights.last.epsilon,
             weights.layers[0].attention_factor * math.log2(math.e),
             buffers.capacity,
-            WIDTH=shape.width,
-            INNER=shape.inner,
-            VOCAB=shape.vocab,
-            HEADS=shape.heads,
-            HEAD_DIM=shape.head_dim,
-            KV_HEADS=shape.kv_heads,
-            ACTIVATION=ACTIVATIONS[shape.activation],
-            BITS=weights.head.bits,
-            WEIGHT=_DTYPES[weights.head.weight.dtype],
-            NUMBER=_DTYPES[buffers.cache[0].dtype],
-            BN=config.block_n,
-            BK=1 << (shape.width - 1).bit_length(),
-            LONG_BN=config.long_n,
-            LONG_BK=config.long_k,
-            SPLITS=config.splits,
-            BLOCK=config.slots,
-            num_warps=config.warps,
+            **fixed(shape, self._config, weights.head.weight.dtype, buffers.cache[0].dtype),
             **self._launch,
         )
 
@@ -143,13 +137,43 @@ class PersistentStep:
             buffers.active,
             1,
             BLOCKS=self._programs,
-            PADDED=1 << (self._programs - 1).bit_length(),
+            PADDED=_power_of_two(self._programs),
             PDL=False,
             num_warps=4,
         )
 
 
-def _of(layer) -> tuple[Matrix, ...]:
+def fixed(
+    shape: Geometry, config: StepConfig, weight: torch.dtype, number: torch.dtype
+) -> dict[str, Any]:
+    """What ``persistent.step`` is compiled for.
+
+    Args:
+        weight: of the matrices as they are stored.
+        number: of all else.
+    """
+    return {
+        "WIDTH": shape.width,
+        "INNER": shape.inner,
+        "VOCAB": shape.vocab,
+        "HEADS": shape.heads,
+        "HEAD_DIM": shape.head_dim,
+        "KV_HEADS": shape.kv_heads,
+        "ACTIVATION": ACTIVATIONS[shape.activation],
+        "WEIGHT": _DTYPES[weight],
+        "WORD": 4 // weight.itemsize,
+        "NUMBER": _DTYPES[number],
+        "BN": config.block_n,
+        "BK": _power_of_two(shape.width),
+        "LONG_BN": config.long_n,
+        "LONG_BK": _power_of_two(shape.inner),
+        "SPLITS": config.splits,
+        "BLOCK": config.slots,
+        "num_warps": config.warps,
+    }
+
+
+def _of(layer: Layer) -> tuple[Matrix, ...]:
     return layer.projection, layer.output, layer.up, layer.down
 
 
@@ -189,3 +213,7 @@ def _matrix(matrix_: Matrix) -> tuple[int, int, int]:
         (weight if scale is None else scale).data_ptr(),
         (weight if bias is None else bias).data_ptr(),
     )
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()
