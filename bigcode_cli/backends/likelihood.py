@@ -60,15 +60,18 @@ def likelihoods(
 
 
 def _rows_at_once(states: Tensor, vocab_size: int) -> int:
-    """How many rows of logits are in memory at once.
-
-    On a GPU in equal parts of whole tiles: a last part of a few rows would take as long as many.
-    """
+    """How many rows of logits are in memory at once."""
     most = max(1, LOGITS_BYTES[states.device.type] // (4 * vocab_size))
-    if not states.is_cuda or not len(states):
-        return most
-    parts = -(-len(states) // most)
-    return -(-len(states) // (parts * TILE_ROWS)) * TILE_ROWS
+    return equal_part(len(states), most) if states.is_cuda and len(states) else most
+
+
+def equal_part(rows: int, most: int) -> int:
+    """The size of equal parts of about ``most`` rows at most, in whole tiles of a GPU's product.
+
+    A last part of a few rows would take nearly as long as a full one.
+    """
+    parts = -(-rows // most)
+    return -(-rows // (parts * TILE_ROWS)) * TILE_ROWS
 
 
 def measure(logits: Tensor, targets: Tensor, *, detail: bool) -> Tensor:

@@ -34,7 +34,10 @@ class Ops(Step, Protocol):
         """``attended``: of ``query`` to the slots up to ``lengths``, that one included."""
 
     def add(self, matrix: Matrix, inputs: Tensor, buffers: Buffers) -> None:
-        """``hidden`` plus what the matrix makes of the inputs ``(rows, …)``."""
+        """``hidden`` plus what the matrix makes of the inputs ``(rows, …)``.
+
+        It is enough if the norm that comes next finds it so.
+        """
 
     def widen(self, layer: Layer, buffers: Buffers) -> None:
         """``inner``: norm, up-projection and activation of ``hidden``."""

@@ -22,18 +22,20 @@ WIDE: dict[str, Any] = {"width": 1040, "heads": 5, "head_dim": 208, "layers": 2}
 DTYPES = list(TOLERANCE)
 
 
-@pytest.mark.parametrize("width", [1, 96, 1000, 4096, 6144])
+@pytest.mark.parametrize("width", [1, 96, 1000, 6144])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("is_float", [True, False], ids=["float32 stream", "own stream"])
-@pytest.mark.parametrize("has_offset", [True, False])
-@pytest.mark.parametrize("has_branch", [True, False])
+@pytest.mark.parametrize(
+    ("has_branch", "has_offset", "is_float"),
+    [(True, False, True), (False, True, False), (False, False, False), (True, True, False)],
+    ids=["a step", "a pass", "a first norm", "both"],
+)
 def test_a_branch_is_added_and_the_sum_normalised(
     device: torch.device,
     width: int,
     dtype: torch.dtype,
-    is_float: bool,
-    has_offset: bool,
     has_branch: bool,
+    has_offset: bool,
+    is_float: bool,
 ) -> None:
     from bigcode_cli.kernels.triton import launches
 
@@ -62,7 +64,7 @@ def logits_of(rows: int, vocab: int, dtype: torch.dtype, device: torch.device) -
     return steps.to(device, dtype)
 
 
-@pytest.mark.parametrize("vocab", [1, 2, 151, 8192, 8193, 20000])
+@pytest.mark.parametrize("vocab", [1, 151, 8192, 20001])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("detail", [True, False])
 def test_likelihood_rank_and_entropy_out_of_one_reading(
