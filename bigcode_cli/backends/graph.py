@@ -5,7 +5,6 @@ static buffers: of the Triton kernels where Triton works, else of plain PyTorch,
 each with one line to the user.
 """
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -35,8 +34,8 @@ WHOLE_BYTES = 2**28
 MAX_SEATS = 4
 """Seats that are kept, each with its graphs."""
 
-StepMaker = Callable[[Weights, int, torch.device], Step | None]
-"""Makes the step of so many rows, or tells by ``None`` that it is none of its own."""
+StepMaker = Callable[[Weights, int, torch.device], Step]
+"""Makes the step of so many rows."""
 
 
 def plain(weights: Weights, rows: int, device: torch.device) -> Step:  # noqa: ARG001
@@ -59,24 +58,7 @@ def fused(weights: Weights, rows: int, device: torch.device) -> Step:
     return TritonOps(weights.geometry, rows, device=device, wide=wide, overlaps=overlaps)
 
 
-def persistent(weights: Weights, rows: int, device: torch.device) -> Step | None:
-    """The step of one row as one Triton kernel; where there is no Triton, ``fused`` says so."""
-    if rows > 1 or importlib.util.find_spec("triton") is None:
-        return None
-    from bigcode_cli.kernels.triton.persistent_step import PersistentStep, unsuited
-
-    if unsuited(weights) is not None:
-        return None
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        return None
-    return PersistentStep(weights, device=device)
-
-
-MAKERS: Sequence[tuple[str, StepMaker]] = (
-    ("steps in one kernel", persistent),
-    ("Triton kernels", fused),
-    ("a graph", plain),
-)
+MAKERS: Sequence[tuple[str, StepMaker]] = (("Triton kernels", fused), ("a graph", plain))
 """What steps may be made of, best first."""
 
 
@@ -107,9 +89,7 @@ class GraphBackend(WideBackend):
             name, make = maker
             try:
                 seat = self._seat(count, length, make)
-                if seat is not None:
-                    seat.prepare(mode)
-                    return seat
+                seat.prepare(mode)
             except torch.OutOfMemoryError:
                 # Without a seat it still goes: slower, in the memory that the rows have anyway.
                 self._drop()
@@ -118,6 +98,8 @@ class GraphBackend(WideBackend):
                 self._drop()
                 self._makers.remove(maker)
                 self._tell(f"decoding goes on without {name}", error)
+            else:
+                return seat
         return None
 
     def fits(self, rows: int, seat: Seat) -> bool:
@@ -156,8 +138,8 @@ class GraphBackend(WideBackend):
             length *= 2
         return count, min(length, whole)
 
-    def _seat(self, rows: int, capacity: int, make: StepMaker) -> Seat | None:
-        """One of this size, empty: one that there is, or a new one; ``None`` if ``make`` has none.
+    def _seat(self, rows: int, capacity: int, make: StepMaker) -> Seat:
+        """One of this size, empty: one that there is, or a new one.
 
         Raises:
             torch.OutOfMemoryError: there is no memory for it.
@@ -168,9 +150,6 @@ class GraphBackend(WideBackend):
                 self._seats.remove(seat)
                 self._seats.append(seat)
                 return seat
-        step = make(self._weights, rows, self._device)
-        if step is None:
-            return None
         while len(self._seats) >= MAX_SEATS:
             self._seats.pop(0).vacate()
         needed = KVCache.size(self._model.config, rows, capacity, dtype=self._dtype)
@@ -183,7 +162,7 @@ class GraphBackend(WideBackend):
             capacity,
             dtype=self._dtype,
             device=self._device,
-            step=step,
+            step=make(self._weights, rows, self._device),
         )
         self._seats.append(seat)
         return seat

@@ -118,51 +118,6 @@ def default_attention(groups: int) -> AttentionConfig:
     return AttentionConfig(32, splits, 4, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class StepConfig:
-    """The layout of the persistent kernel.
-
-    Attributes:
-        block_n: rows at a time of matrices as wide as the hidden states, whole rows.
-        long_n: rows at a time of the down-projection.
-        warps: of a program.
-        splits: programs that share the cache's slots at most.
-        slots: of the cache at a time.
-    """
-
-    block_n: int
-    long_n: int
-    warps: int
-    splits: int
-    slots: int
-
-
-def step_config(width: int, inner: int, bits: int, device: str) -> StepConfig:
-    """The layout of the persistent kernel for a model."""
-    tables = _tables()
-    key = step_key(width, inner, bits)
-    for table in (tables.get(device, {}), *tables.values()):
-        if key in table:
-            return StepConfig(*table[key])
-    return default_step(width, inner, bits)
-
-
-def step_key(width: int, inner: int, bits: int) -> str:
-    """The name of a model in the table."""
-    return f"step {width}x{inner}, {bits}"
-
-
-def default_step(width: int, inner: int, bits: int) -> StepConfig:
-    """The layout by reasoning: 64 numbers a thread and piece, two pieces on their way.
-
-    That is 64 KB of bf16 a multiprocessor, twice what its share of the bandwidth takes, so that
-    some is left for the time in which all wait for each other.
-    """
-    held = 2**13 if bits == 32 else 2**14
-    block_n, long_n = (max(1, held // _power_of_two(columns)) for columns in (width, inner))
-    return StepConfig(block_n, long_n, warps=8, splits=8, slots=64)
-
-
 def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:
     """The layout by reasoning: see the module's beginning."""
     if kernel == "matmul":

@@ -21,17 +21,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bigcode_cli.kernels import tune_attention, tune_step
+from bigcode_cli.kernels import tune_attention
 from bigcode_cli.kernels.shapes import SHAPES, matrices
 from bigcode_cli.kernels.tables import (
     TABLE,
     AttentionConfig,
     Config,
-    StepConfig,
     attention_key,
     default_config,
     key_of,
-    step_key,
 )
 from bigcode_cli.kernels.timing import read_bandwidth, timed
 
@@ -196,7 +194,7 @@ class Found:
         self._own: dict[str, list[int]] = self._tables.setdefault(device, {})
         self._out = out
 
-    def add(self, key: str, layout: Config | AttentionConfig | StepConfig) -> None:
+    def add(self, key: str, layout: Config | AttentionConfig) -> None:
         """Enter one."""
         self._own[key] = list(astuple(layout))
         text = json.dumps(self._tables, indent=1, sort_keys=True) + "\n"
@@ -231,27 +229,11 @@ def tune_heads(name: str, layouts: list[AttentionConfig], found: Found) -> None:
     found.add(attention_key(shape.heads, shape.kv_heads, shape.head_dim), layout)
 
 
-def tune_steps(bench: "tune_step.Bench", name: str, bits: int, layouts: list[StepConfig],
-               found: "Found", bandwidth: float) -> None:  # fmt: skip
-    """Enter the best layout of whole steps of one shape, and say what all come to."""
-    times = tune_step.measured(bench, layouts)
-    for layout, seconds in sorted(times.items(), key=lambda pair: sum(pair[1])):
-        shares = ", ".join(
-            f"{1e3 * one:.3f} ms ({bench.stored_bytes / one / bandwidth:.0%}) at {depth}"
-            for one, depth in zip(seconds, tune_step.DEPTHS, strict=True)
-        )
-        print(f"steps of {name}, {bits} bits: {shares}, {astuple(layout)}", flush=True)
-    best = min(times, key=lambda layout: sum(times[layout]))
-    shape = SHAPES[name]
-    found.add(step_key(shape.width, shape.inner, bits), best)
-
-
 def main() -> None:
     """See the module's beginning."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--bits", nargs="+", type=int, choices=(16, 8, 4), default=[16, 8, 4])
-    parser.add_argument("--steps", action="store_true", help="the persistent kernel alone")
     parser.add_argument("--out", type=Path, default=TABLE)
     chosen = parser.parse_args()
     device = torch.cuda.get_device_name()
@@ -268,20 +250,6 @@ def main() -> None:
             ]
             for name in chosen.shapes
         }
-        if chosen.steps:
-            steps = {
-                (name, bits): [
-                    (layout, pool.submit(tune_step.compiled, name, bits, layout))
-                    for layout in tune_step.layouts(name, bits)
-                ]
-                for name, bits in product(chosen.shapes, (16, 8))
-            }
-            bandwidth = read_bandwidth()
-            print(f"{device}: {bandwidth / 1e12:.2f} TB/s read", flush=True)
-            for (name, bits), compiling in steps.items():
-                bench = tune_step.Bench.of(name, bits)
-                tune_steps(bench, name, bits, _usable(compiling), found, bandwidth)
-            return
         every = [[(case, pool.submit(compiled, case)) for case in group] for group in groups]
         bandwidth = read_bandwidth()
         print(f"{device}: {bandwidth / 1e12:.2f} TB/s read", flush=True)
