@@ -212,7 +212,7 @@ class TorchRows:
             )
             states = output.last_hidden_state
             width = 1 + max(len(guess) for guess in guesses)
-            if width < states.shape[1]:
+            if any(len(ids) > 1 for ids in pending):
                 starts = torch.tensor([len(ids) - 1 for ids in pending], device=self._device)
                 places = starts[:, None] + torch.arange(width, device=self._device)
                 places = places.clamp(max=states.shape[1] - 1)

@@ -43,7 +43,7 @@ class Reading(Generic[AnswerT]):
         self.rows: Rows | None = None
         self._report = report
         self._chunks = backend.prefilling([job.prompt for job in jobs])
-        self._done = 0
+        self._done: int = 0
 
     @property
     def tokens(self) -> int:
@@ -63,7 +63,8 @@ class Reading(Generic[AnswerT]):
         except StopIteration as end:
             self.rows = end.value
         self.seconds += perf_counter() - began
-        return (self._done - before) * len(self.jobs)
+        fed: int = (self._done - before) * len(self.jobs)
+        return fed
 
 
 class Scheduler(Generic[AnswerT]):
@@ -154,7 +155,7 @@ class Scheduler(Generic[AnswerT]):
         """Of all that were let in, those that still grow."""
         jobs = [*self._let_in, *(self._reading.jobs if self._reading is not None else ())]
         batches = [batch for batch in (self._ready, self._running) if batch is not None]
-        return sum(job.rows for job in jobs) + sum(map(len, batches))
+        return sum(job.rows for job in jobs) + sum(len(batch) for batch in batches)
 
     def _step(self) -> Generator[Chunk | AnswerT]:
         """One pass of those under way."""
