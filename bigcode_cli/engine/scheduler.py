@@ -43,7 +43,7 @@ class Reading(Generic[AnswerT]):
         self.rows: Rows | None = None
         self._report = report
         self._chunks = backend.prefilling([job.prompt for job in jobs])
-        self._done: int = 0
+        self._done = 0
 
     @property
     def tokens(self) -> int:
@@ -60,11 +60,12 @@ class Reading(Generic[AnswerT]):
         try:
             self._done, total = next(self._chunks)
             self._report.progress("prompt", self._done, total, "tokens")
+            if self._done == total:
+                next(self._chunks)
         except StopIteration as end:
             self.rows = end.value
         self.seconds += perf_counter() - began
-        fed: int = (self._done - before) * len(self.jobs)
-        return fed
+        return (self._done - before) * len(self.jobs)
 
 
 class Scheduler(Generic[AnswerT]):
@@ -153,7 +154,10 @@ class Scheduler(Generic[AnswerT]):
     @property
     def _rows(self) -> int:
         """Of all that were let in, those that still grow."""
-        jobs = [*self._let_in, *(self._reading.jobs if self._reading is not None else ())]
+        jobs: list[Job[AnswerT]] = [
+            *self._let_in,
+            *(self._reading.jobs if self._reading is not None else ()),
+        ]
         batches = [batch for batch in (self._ready, self._running) if batch is not None]
         return sum(job.rows for job in jobs) + sum(len(batch) for batch in batches)
 
