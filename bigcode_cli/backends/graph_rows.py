@@ -190,6 +190,8 @@ class GraphRows(TorchRows):
 
     def _sit(self) -> bool:
         """Take a seat, if there is one."""
+        if self._is_refused or self._cache.longest >= self._model.config.n_positions:
+            return False
         mode = self._asked_mode()
         seat = self._seats.take(len(self), self._whole(), mode)
         if seat is None:

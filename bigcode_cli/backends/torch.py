@@ -106,6 +106,9 @@ class TorchBackend:
 
         A prompt that is alone takes what it has in common with the last such one, and with what
         was sampled behind it, from that one's cache.
+
+        Several rows of a prompt get a copy each of its keys and values, and a second one where they
+        join others: with SantaCoder and 512 tokens 6 MB a row, less than a step reads of weights.
         """
         for prompt in prompts:
             self._check(len(prompt.ids))

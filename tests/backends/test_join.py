@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigcode_cli.backends.graph_rows import GraphRows
+from bigcode_cli.backends.graph_seat import Mode, Seat
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.backends.torch_rows import TorchRows
 from bigcode_cli.engine.decode import closed_up
@@ -302,3 +303,23 @@ class TestSeats:
                 rows.keep([3])
             rows.step()
             assert rows._seat is not None
+
+    def test_who_found_no_seat_asks_again_only_with_those_who_join(self) -> None:
+        rows, asked = self.rows(2), list[int]()
+
+        class Full:
+            def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:  # noqa: ARG002
+                asked.append(rows)
+                return None
+
+            def fits(self, rows: int, seat: Seat) -> bool:  # noqa: ARG002
+                return False
+
+        rows._seats = Full()
+        rows.join(self.begun(1))
+        for _ in range(5):
+            rows.step()
+        rows.join(self.begun(1))
+        for _ in range(5):
+            rows.step()
+        assert asked == [3, 4]

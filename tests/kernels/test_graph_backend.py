@@ -109,6 +109,7 @@ def test_rows_join_what_was_captured(maker: OpsMaker) -> None:
         live = [live[at] for at in stay]
         if waiting < len(asked):
             others = backend.prefill([asked[waiting]])
+            assert isinstance(others, GraphRows)
             got[waiting].append(others.step()[0].id)
             rows.join(others)
             live.append(waiting)
