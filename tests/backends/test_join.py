@@ -282,6 +282,15 @@ class TestSeats:
         assert rows._seat is not None
         assert rows._seat.rows == 8
 
+    @pytest.mark.usefixtures("small_seats")
+    def test_a_longer_row_takes_all_to_a_longer_seat(self) -> None:
+        rows = self.rows(7, budget=10)
+        assert rows._seat is not None
+        assert rows._seat.capacity == 16
+        rows.join(begun(self.backend, prompt(range(61), 10)))  # type: ignore[arg-type]
+        rows.step()
+        assert rows._seat.capacity == 128
+
     def test_a_row_that_draws_does_not_sit_where_none_does(self) -> None:
         rows = self.rows(3)
         seat = rows._seat
