@@ -120,8 +120,7 @@ class GraphRows(TorchRows):
         assert self._seat is not None
         asked = zip(other._asked_mode(), self._mode, strict=True)
         return (
-            self._history is None
-            and self._seats.fits(len(self) + len(other), self._seat)
+            self._seats.fits(len(self) + len(other), self._seat)
             and other._whole() <= self._seat.capacity
             and all(does or not wanted for wanted, does in asked)
         )

@@ -112,11 +112,11 @@ class TorchRows:
 
         A cache without room for them gives way to a larger one, twice as large while there is
         memory: so a row is moved but a few times, however many join. The cache of a row that was
-        alone is left to whoever reuses it.
+        alone has no room and is left to whoever reuses it.
         """
         rows, tokens = len(self) + len(other), max(self._whole(), other._whole())
         cache = self._cache
-        if self._history is not None or cache.room < rows or cache.capacity < tokens:
+        if cache.room < rows or cache.capacity < tokens:
             cache = self._larger(rows, tokens)
             cache.put(self._cache, range(len(self)))
         cache.put(other._cache, range(len(self), rows))
@@ -272,13 +272,16 @@ class TorchRows:
             self._seen[row].index_add_(0, places, counts)
 
     def _known_seen(self) -> Tensor:
-        return self._count_seen() if self._seen is None else self._seen
+        """As ``_count_seen``; nothing is counted where no row's penalty looks at it."""
+        if self._seen is not None:
+            return self._seen
+        return torch.zeros(len(self), self._vocab_size, dtype=torch.int32, device=self._device)
 
     def _count_seen(self) -> Tensor:
-        """Int32 ``(rows, vocab)``: how often each token stands in each row's prompt and output."""
+        """Int32 ``(rows, vocab)``: how often each token stands in each row's prompt."""
         seen = torch.zeros(len(self), self._vocab_size, dtype=torch.int32)
         for place, row in enumerate(self._rows):
-            known = [id_ for id_ in (*row.prompt, *row.sampled) if id_ < self._vocab_size]
+            known = [id_ for id_ in row.prompt if id_ < self._vocab_size]
             seen[place] = torch.tensor(known, dtype=torch.int64).bincount(
                 minlength=self._vocab_size
             )

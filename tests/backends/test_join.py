@@ -190,9 +190,9 @@ def begun(backend: TorchBackend, *prompts: Prompt, steps: int = 1) -> TorchRows:
 
 def test_a_larger_cache_has_room_ahead_and_is_not_copied_again() -> None:
     backend = wide_backend()
-    rows = begun(backend, prompt([1, 2], 9), prompt([3], 9))
+    rows = begun(backend, prompt([1, 2], 9))
     caches = []
-    for row in range(9):
+    for row in range(10):
         rows.join(begun(backend, prompt([row], 9)))
         caches.append(rows._cache)
     assert rows._cache.room == 16
@@ -218,6 +218,15 @@ def test_what_was_kept_of_a_prompt_is_reused_after_its_row_was_joined() -> None:
         assert again.reused >= 40
         got = [again.step()[0].id for _ in range(9)]
         assert [got] == ids_of(wide_backend(), asked, 9)
+
+
+def test_several_tokens_are_fed_beside_as_many_guesses() -> None:
+    prompts = [prompt([1, 2, 3], 9), prompt([4], 9)]
+    ours, theirs = (ids_of(wide_backend(), [one], 6)[0] for one in prompts)
+    rows = begun(wide_backend(), *prompts)
+    rows.replace([0, 0], [ours[1:3], []])
+    taken = rows.verify([[], theirs[1:3]])
+    assert [[token.id for token in row] for row in taken] == [ours[3:4], theirs[1:4]]
 
 
 @pytest.mark.parametrize("seats", [False, True])
