@@ -43,6 +43,8 @@ def random_session(*, n_positions: int = 128, seed: int = 0) -> Session:
         weights="float32",
         n_positions=n_positions,
         batch_tokens=2048,
+        prefill_tokens=512,
+        max_rows=16,
         vocab_size=tokenizer.vocab_size,
         weight_bytes=0,
     )

@@ -104,7 +104,7 @@ class GraphBackend(WideBackend):
 
     def fits(self, rows: int, seat: Seat) -> bool:
         """See ``graph_rows.Seats``."""
-        return self._bucket(rows, seat.capacity)[0] == seat.rows
+        return rows <= seat.rows < 2 * rows
 
     def _make_rows(
         self,
@@ -121,6 +121,7 @@ class GraphBackend(WideBackend):
             cache,
             hidden,
             prompts,
+            room=self._room,
             seats=self,
             reused=reused,
             history=history,
@@ -153,9 +154,10 @@ class GraphBackend(WideBackend):
         while len(self._seats) >= MAX_SEATS:
             self._seats.pop(0).vacate()
         needed = KVCache.size(self._model.config, rows, capacity, dtype=self._dtype)
-        free = free_bytes(self._device)
-        if free is not None and needed > free:
-            raise torch.OutOfMemoryError
+        while (free := free_bytes(self._device)) is not None and needed > free:
+            if not self._seats:
+                raise torch.OutOfMemoryError
+            self._seats.pop(0).vacate()
         seat = Seat(
             self._weights,
             rows,

@@ -1,13 +1,14 @@
 """Rows in flight of the graph backend: steps replayed on the device, the host a step behind."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from bigcode_cli.backends.graph_seat import Flight, Mode, Seat, move_out
-from bigcode_cli.backends.torch_rows import TorchRows
+from bigcode_cli.backends.row import Row
+from bigcode_cli.backends.torch_rows import Room, TorchRows
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Token
 from bigcode_cli.errors import ModelCorruptError
 from bigcode_cli.model.cache import KVCache
@@ -21,7 +22,10 @@ class Seats(Protocol):
         """An empty seat, prepared; ``None`` where there is none to be had."""
 
     def fits(self, rows: int, seat: Seat) -> bool:
-        """Whether so few rows would not be better off in a smaller seat."""
+        """Whether so many rows would not be better off in another seat.
+
+        One of twice as many places is too large: of those in between the next ones may join.
+        """
 
 
 class GraphRows(TorchRows):
@@ -41,17 +45,18 @@ class GraphRows(TorchRows):
         hidden: Tensor,
         prompts: Sequence[Prompt],
         *,
+        room: Room,
         seats: Seats,
         reused: int = 0,
         history: list[int] | None = None,
     ) -> None:
-        super().__init__(model, info, cache, hidden, prompts, reused=reused, history=history)
+        super().__init__(
+            model, info, cache, hidden, prompts, room=room, reused=reused, history=history
+        )
         self._seats = seats
         self._seat: Seat | None = None
         self._is_refused = False
         self._mode = Mode(drawn=False, penalised=False)
-        # What each row may still draw is bounded by the longest budget: rows leave at their own.
-        self._budget = max(prompt.max_new_tokens for prompt in prompts)
         self._places: list[int] = []
         self._flight: Flight | None = None
         # While the seat's buffers know what comes next, what was sampled since they were told is
@@ -87,10 +92,48 @@ class GraphRows(TorchRows):
         self._keep(rows)
         if self._counted is not None:
             self._counted = [self._counted[row] for row in rows]
-        if self._counted is None or not self._seats.fits(len(rows), self._seat):
+        if not self._seats.fits(len(rows), self._seat):
             self.leave()
         elif gone:
             self._seat.stop(gone)
+
+    @torch.inference_mode()
+    def join(self, other: Self) -> None:
+        """See ``engine.protocol.Rows.join``.
+
+        Places of a seat that are free are taken, also those that rows have left; else all look
+        for a larger one. A step that ran ahead counts for nothing, so it had better not.
+        """
+        if other._seat is not None:
+            other.leave()
+        self._is_refused = False
+        if self._seat is not None:
+            self._settle()
+            if self._has_places(other):
+                self._seat_others(other)
+                return
+            self.leave()
+        super().join(other)
+
+    def _has_places(self, other: Self) -> bool:
+        """Whether the rows of another find room in this seat, whose step does what they need."""
+        assert self._seat is not None
+        asked = zip(other._asked_mode(), self._mode, strict=True)
+        return (
+            self._seats.fits(len(self) + len(other), self._seat)
+            and other._whole() <= self._seat.capacity
+            and all(does or not wanted for wanted, does in asked)
+        )
+
+    def _seat_others(self, other: Self) -> None:
+        assert self._seat is not None
+        free = sorted(set(range(self._seat.rows)) - set(self._places))
+        places = free[: len(other)]
+        self._cache.put(other._cache, places)
+        self._seat.start(places)
+        self._set_sampling(places, other._rows)
+        self._places += places
+        self._take_in(other)
 
     @torch.inference_mode()
     def leave(self) -> None:
@@ -98,8 +141,7 @@ class GraphRows(TorchRows):
         seat = self._seat
         assert seat is not None
         self._settle()
-        whole = max(self._prompted) + self._budget
-        move_out(self._cache, self._places, min(whole, self._model.config.n_positions))
+        move_out(self._cache, self._places, self._whole())
         seat.release()
         self._seat = None
 
@@ -114,7 +156,7 @@ class GraphRows(TorchRows):
         """Whether the next token of each row can be a replay, once a seat is taken."""
         if self._flight is not None:
             return True
-        if self._hidden is not None or max(map(len, self._sampled)) >= self._budget:
+        if self._hidden is not None or any(len(row.sampled) >= row.budget for row in self._rows):
             return False
         if self._counted is None and any(count != 1 for count in self._pending_counts()):
             return False
@@ -140,47 +182,61 @@ class GraphRows(TorchRows):
         self._flight = None
         if self._counted is None:
             return
-        for row, place in enumerate(self._places):
-            ids, counted = self._sampled[row], self._counted[row]
-            self._cache.lengths[place] = self._prompted[row] + len(ids) - 1
-            self._count(row, ids[counted:], 1)
+        for at, (row, place) in enumerate(zip(self._rows, self._places, strict=True)):
+            self._cache.lengths[place] = row.length - 1
+            self._count(at, row.sampled[self._counted[at] :], 1)
         self._counted = None
 
     def _sit(self) -> bool:
         """Take a seat, if there is one."""
-        left = self._budget - max(map(len, self._sampled))
         if self._is_refused or self._cache.longest >= self._model.config.n_positions:
             return False
-        mode = Mode(drawn=self._options.any_drawn, penalised=self._options.any_penalty)
-        seat = self._seats.take(len(self), self._cache.longest + left, mode)
+        mode = self._asked_mode()
+        seat = self._seats.take(len(self), self._whole(), mode)
         if seat is None:
             # Asking again at every step would cost more than the steps.
             self._is_refused = True
             return False
         seat.sit(self, self._cache)
-        if mode.drawn or mode.penalised:
-            draws = min(self._budget, seat.capacity)
-            seat.set_sampling(
-                [sampler.options for sampler in self._samplers],
-                [[stream[number] for number in range(draws)] for stream in self._streams],
-            )
         self._seat, self._mode = seat, mode
         self._places = list(range(len(self)))
+        self._set_sampling(self._places, self._rows)
         return True
+
+    def _asked_mode(self) -> Mode:
+        return Mode(drawn=self._options.any_drawn, penalised=self._options.any_penalty)
+
+    def _set_sampling(self, places: Sequence[int], rows: Sequence[Row]) -> None:
+        """How rows draw, where the seat's step looks at it."""
+        assert self._seat is not None
+        if not any(self._mode):
+            return
+        capacity = self._seat.capacity
+        self._seat.set_sampling(
+            places,
+            [row.sampler.options for row in rows],
+            [[row.stream[number] for number in range(min(row.budget, capacity))] for row in rows],
+        )
 
     def _tell_seat(self) -> None:
         """Tell the seat's buffers what each row feeds next, and how far it is."""
         assert self._seat is not None
         self._seat.place(
-            [ids[-1] for ids in self._sampled],
-            self._cache.lengths,
-            [len(ids) for ids in self._sampled],
+            self._places,
+            [row.sampled[-1] for row in self._rows],
+            self._held(),
+            [len(row.sampled) for row in self._rows],
             self._seen > 0 if self._seen is not None and self._mode.penalised else None,
         )
-        self._counted = [len(ids) for ids in self._sampled]
+        self._counted = [len(row.sampled) for row in self._rows]
+
+    def _held(self) -> list[int]:
+        if self._seat is None:
+            return super()._held()
+        return [self._cache.lengths[place] for place in self._places]
 
     def _longest(self) -> int:
-        return max(self._cache.lengths[place] for place in self._places)
+        return max(self._held())
 
     def _launch(self) -> Flight:
         assert self._seat is not None
@@ -197,16 +253,16 @@ class GraphRows(TorchRows):
         # off the buffers, which the next step writes.
         runs_ahead = (
             runs_ahead
-            and all(count is None for count in self._logprobs)
-            and max(map(len, self._sampled)) + 1 < self._budget
+            and all(row.logprobs is None for row in self._rows)
+            and any(len(row.sampled) + 1 < row.budget for row in self._rows)
             and self._longest() < self._seat.capacity
         )
         self._flight = self._launch() if runs_ahead else None
         # Nothing is noted behind a step that failed, as in ``TorchRows``.
         history, self._history = self._history, None
         tokens = self._arrived(flight)
-        for ids, token in zip(self._sampled, tokens, strict=True):
-            ids.append(token.id)
+        for row, token in zip(self._rows, tokens, strict=True):
+            row.sampled.append(token.id)
         if history is not None:
             history += [token.id for token in tokens]
             self._history = history
@@ -219,7 +275,7 @@ class GraphRows(TorchRows):
             ModelCorruptError: the logits of a row are not numbers.
         """
         assert self._seat is not None
-        if any(count is not None for count in self._logprobs):
+        if any(row.logprobs is not None for row in self._rows):
             buffers = self._seat.buffers
             places = torch.tensor(self._places, device=buffers.ids.device)
             return self._tokens(buffers.logits[places], buffers.ids[places], range(len(self)))

@@ -137,35 +137,44 @@ class Seat:
         self._sitter = weakref.ref(sitter)
         self._cache = weakref.ref(cache)
         count, longest = cache.batch, cache.longest
-        views = [layer[:count] for layer in self.buffers.cache]
-        for own, theirs in zip(views, cache.layers, strict=True):
-            own[:, :, :longest] = theirs[:, :, :longest]
-        cache.layers = views
-        self.buffers.active[:count] = 1
+        for own, theirs in zip(self.buffers.cache, cache.layers, strict=True):
+            own[:count, :, :longest] = theirs[:count, :, :longest]
+        cache.layers = list(self.buffers.cache)
+        self.start(range(count))
+
+    def start(self, places: Sequence[int]) -> None:
+        """Rows that go on, once they are told where they stand."""
+        self.buffers.active[self._index(places)] = 1
 
     def set_sampling(
-        self, options: Sequence[SamplingOptions], uniforms: Sequence[Sequence[float]]
+        self,
+        places: Sequence[int],
+        options: Sequence[SamplingOptions],
+        uniforms: Sequence[Sequence[float]],
     ) -> None:
-        """How the rows that sit here draw.
+        """How the rows at these places draw.
 
         Args:
-            uniforms: each row's numbers in [0, 1), as many as it may draw; equally many.
+            uniforms: each row's numbers in [0, 1), as many as it may draw.
         """
-        count = len(options)
+        index = self._index(places)
         own = SamplingTensors.of(options, self.seen.shape[1], self._device)
         for name in ("temperature", "top_k", "top_p", "min_p", "penalty"):
-            getattr(self._options, name)[:count] = getattr(own, name)
-        table = torch.tensor(uniforms, dtype=self._uniforms.dtype)
-        self._uniforms[:count, : table.shape[1]] = table.to(self._device)
+            getattr(self._options, name)[index] = getattr(own, name)
+        table = torch.zeros(len(places), max(map(len, uniforms)), dtype=self._uniforms.dtype)
+        for row, numbers in zip(table, uniforms, strict=True):
+            row[: len(numbers)] = torch.tensor(numbers, dtype=table.dtype)
+        self._uniforms[index, : table.shape[1]] = table.to(self._device)
 
     def place(
         self,
+        places: Sequence[int],
         pending: Sequence[int],
         lengths: Sequence[int],
         draws: Sequence[int],
         seen: Tensor | None,
     ) -> None:
-        """Where the rows stand that sit here.
+        """Where the rows stand that sit at these places.
 
         Args:
             pending: the token that each row feeds next.
@@ -173,13 +182,12 @@ class Seat:
             draws: of its numbers, which one is next.
             seen: bool ``(rows, vocab)``, where a penalty looks at it.
         """
-        count = len(pending)
-        stand = torch.tensor([pending, lengths, draws]).to(self._device)
-        self.buffers.ids[:count] = stand[0]
-        self.buffers.lengths[:count] = stand[1].int()
-        self._draws[:count, 0] = stand[2]
+        index, *stand = torch.tensor([places, pending, lengths, draws]).to(self._device)
+        self.buffers.ids[index] = stand[0]
+        self.buffers.lengths[index] = stand[1].int()
+        self._draws[index, 0] = stand[2]
         if seen is not None:
-            self.seen[:count] = seen
+            self.seen[index] = seen
 
     def vacate(self) -> None:
         """Let whoever sits here take everything along; an abandoned cache that is kept, too."""
@@ -197,9 +205,12 @@ class Seat:
 
     def stop(self, places: Sequence[int]) -> None:
         """Rows that do not go on: they cost no attention any more."""
-        index = torch.tensor(places, device=self._device)
+        index = self._index(places)
         self.buffers.active[index] = 0
         self.buffers.lengths[index] = 0
+
+    def _index(self, places: Sequence[int]) -> Tensor:
+        return torch.tensor(list(places)).to(self._device)
 
     def run(self, mode: Mode) -> Flight:
         """One step, which begins as soon as those before it have ended; nothing waits for it."""

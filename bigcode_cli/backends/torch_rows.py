@@ -1,17 +1,24 @@
 """Rows in flight of the PyTorch backend: sampling, one token or several a pass."""
 
-import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from bigcode_cli.backends.row import Row
 from bigcode_cli.backends.sampling import SamplingTensors, cumulative_dtype, penalised, sample
-from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler, Token
-from bigcode_cli.errors import ModelCorruptError
+from bigcode_cli.engine.protocol import BackendInfo, Prompt, Token
+from bigcode_cli.errors import ModelCorruptError, ModelTooLargeError
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+
+Room = Callable[[int, int], KVCache]
+"""An empty cache with room for so many rows of so many tokens; raises ``ModelTooLargeError``."""
+
+ROUNDED = 256
+"""Tokens a row of a larger cache are a multiple: whoever joins later may be somewhat longer."""
 
 
 class TorchRows:
@@ -23,6 +30,7 @@ class TorchRows:
     Args:
         cache: of all rows, filled with their prompts.
         hidden: of the prompts' last tokens, ``(rows, n_embd)``: the first tokens are read from it.
+        room: where rows that join find a larger cache.
         reused: see ``engine.protocol.Rows``.
         history: where a row that is alone notes the ids that it samples.
     """
@@ -35,6 +43,7 @@ class TorchRows:
         hidden: Tensor,
         prompts: Sequence[Prompt],
         *,
+        room: Room,
         reused: int = 0,
         history: list[int] | None = None,
     ) -> None:
@@ -42,23 +51,19 @@ class TorchRows:
         self._history = history
         self._model = model
         self._vocab_size = info.vocab_size
+        self._max_rows = info.max_rows
+        self._room = room
         self._cache = cache
         self._hidden: Tensor | None = hidden
         self._device = hidden.device
-        self._prompted = list(cache.lengths)
-        self._samplers: list[Sampler] = [s for prompt in prompts for s in prompt.samplers]
-        self._sampled: list[list[int]] = [[] for _ in self._samplers]
-        self._streams = [_Stream(sampler.seed) for sampler in self._samplers]
-        self._logprobs = [prompt.logprobs for prompt in prompts for _ in prompt.samplers]
-        self._options = SamplingTensors.of(
-            [sampler.options for sampler in self._samplers], self._vocab_size, hidden.device
-        )
-        self._seen = self._count_seen(prompts) if self._options.any_penalty else None
+        self._rows = Row.of(prompts)
+        self._options = self._gathered_options()
+        self._seen = self._count_seen() if self._options.any_penalty else None
         self._allowed = self._allowed_mask(prompts)
 
     def __len__(self) -> int:
         """How many rows are left."""
-        return len(self._samplers)
+        return len(self._rows)
 
     def step(self) -> list[Token]:
         """See ``engine.protocol.Rows.step``."""
@@ -82,40 +87,77 @@ class TorchRows:
     @torch.inference_mode()
     def replace(self, dropped: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
         """See ``engine.protocol.Rows.replace``."""
-        kept = [len(ids) - drop for ids, drop in zip(self._sampled, dropped, strict=True)]
-        self._cache.crop(
-            [
-                min(held, start + count)
-                for held, start, count in zip(
-                    self._cache.lengths, self._prompted, kept, strict=True
-                )
-            ]
-        )
-        for row, (count, new) in enumerate(zip(kept, tokens, strict=True)):
-            old = self._sampled[row][count:]
-            self._sampled[row][count:] = new
-            self._count(row, old, -1)
-            self._count(row, new, 1)
+        pairs = zip(self._rows, dropped, strict=True)
+        kept = [len(row.sampled) - drop for row, drop in pairs]
+        ends = [len(row.prompt) + count for row, count in zip(self._rows, kept, strict=True)]
+        self._cache.crop(list(map(min, self._cache.lengths, ends)))
+        for place, (count, new) in enumerate(zip(kept, tokens, strict=True)):
+            sampled = self._rows[place].sampled
+            old, sampled[count:] = sampled[count:], new
+            self._count(place, old, -1)
+            self._count(place, new, 1)
         if self._history is not None:
-            self._history[self._prompted[0] + kept[0] :] = tokens[0]
+            self._history[ends[0] :] = tokens[0]
         self._crop()
         self._hidden = self._allowed = None
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """See ``engine.protocol.Rows.keep``."""
-        self._cache.select(rows)
+        self._cache.keep(rows)
         self._keep(rows)
+
+    @torch.inference_mode()
+    def join(self, other: Self) -> None:
+        """See ``engine.protocol.Rows.join``.
+
+        A cache without room for them gives way to a larger one, twice as large while there is
+        memory: so a row is moved but a few times, however many join. The cache of a row that was
+        alone has no room and is left to whoever reuses it.
+        """
+        rows, tokens = len(self) + len(other), max(self._whole(), other._whole())
+        cache = self._cache
+        if cache.room < rows or cache.capacity < tokens:
+            cache = self._larger(rows, tokens)
+            cache.put(self._cache, range(len(self)))
+        cache.put(other._cache, range(len(self), rows))
+        self._cache = cache
+        self._take_in(other)
+
+    def _larger(self, rows: int, tokens: int) -> KVCache:
+        """An empty cache with room for so much at least.
+
+        Raises:
+            ModelTooLargeError: there is no memory for it.
+        """
+        ahead = max(rows, min(2 * self._cache.room, self._max_rows))
+        longer = max(-(-tokens // ROUNDED) * ROUNDED, self._cache.capacity)
+        try:
+            return self._room(ahead, min(longer, self._model.config.n_positions))
+        except ModelTooLargeError:
+            return self._room(rows, tokens)
+
+    def _whole(self) -> int:
+        """Tokens that the longest row may come to."""
+        return min(max(row.whole for row in self._rows), self._model.config.n_positions)
+
+    def _take_in(self, other: Self) -> None:
+        """What ``join`` does beside the cache."""
+        assert self._hidden is None
+        assert other._hidden is None
+        self._history = None
+        seen = None
+        if self._options.any_penalty or other._options.any_penalty:
+            seen = torch.cat([self._known_seen(), other._known_seen()])
+        self._rows += other._rows
+        self._options = self._gathered_options()
+        self._seen = seen
 
     def _keep(self, rows: Sequence[int]) -> None:
         """What ``keep`` does beside the cache."""
-        self._prompted = [self._prompted[row] for row in rows]
-        self._samplers = [self._samplers[row] for row in rows]
-        self._sampled = [self._sampled[row] for row in rows]
-        self._streams = [self._streams[row] for row in rows]
-        self._logprobs = [self._logprobs[row] for row in rows]
+        self._rows = [self._rows[row] for row in rows]
         index = torch.tensor(rows, device=self._device)
-        self._options = self._options.keep(index, [s.options for s in self._samplers])
+        self._options = self._options.keep(index, [row.sampler.options for row in self._rows])
         self._seen = self._seen[index] if self._seen is not None else None
         self._allowed = self._allowed[index] if self._allowed is not None else None
         self._hidden = self._hidden[index] if self._hidden is not None else None
@@ -143,8 +185,15 @@ class TorchRows:
 
     def _pending_counts(self) -> list[int]:
         """How many tokens of each row were not fed yet."""
-        lengths = zip(self._prompted, self._sampled, self._cache.lengths, strict=True)
-        return [start + len(ids) - held for start, ids, held in lengths]
+        return [row.length - held for row, held in zip(self._rows, self._held(), strict=True)]
+
+    def _held(self) -> list[int]:
+        """How many tokens of each row the cache holds."""
+        return self._cache.lengths
+
+    def _gathered_options(self) -> SamplingTensors:
+        options = [row.sampler.options for row in self._rows]
+        return SamplingTensors.of(options, self._vocab_size, self._device)
 
     def _logits(self, guesses: Sequence[Sequence[int]]) -> Tensor:
         """Feed what is pending and the guesses behind it, in one pass.
@@ -156,17 +205,15 @@ class TorchRows:
         if self._hidden is not None:
             states = self._hidden[:, None]
         else:
-            counts = self._pending_counts()
-            pending = [
-                ids[len(ids) - count :] for ids, count in zip(self._sampled, counts, strict=True)
-            ]
+            counts = zip(self._rows, self._pending_counts(), strict=True)
+            pending = [row.sampled[len(row.sampled) - count :] for row, count in counts]
             feed = [[*ids, *guess] for ids, guess in zip(pending, guesses, strict=True)]
             output = self._model.transformer(
                 padded_ids(feed).to(self._device), past_key_values=self._cache, use_cache=True
             )
             states = output.last_hidden_state
             width = 1 + max(len(guess) for guess in guesses)
-            if width < states.shape[1]:
+            if any(len(ids) > 1 for ids in pending):
                 starts = torch.tensor([len(ids) - 1 for ids in pending], device=self._device)
                 places = starts[:, None] + torch.arange(width, device=self._device)
                 places = places.clamp(max=states.shape[1] - 1)
@@ -180,7 +227,7 @@ class TorchRows:
         if len(live) < len(self):
             index = torch.tensor(live, device=self._device)
             logits = logits[index]
-            options = options.keep(index, [self._samplers[row].options for row in live])
+            options = options.keep(index, [self._rows[row].sampler.options for row in live])
             seen = seen[index] if seen is not None else None
         constrained = logits
         if seen is not None:
@@ -188,12 +235,12 @@ class TorchRows:
         if self._allowed is not None:
             constrained = constrained.masked_fill(~self._allowed, -torch.inf)
         uniforms = torch.tensor(
-            [self._streams[row][len(self._sampled[row])] for row in live],
+            [self._rows[row].stream[len(self._rows[row].sampled)] for row in live],
             dtype=cumulative_dtype(self._device),
         ).to(self._device)
         tokens = self._tokens(logits, sample(constrained, options, uniforms), live)
         for row, token in zip(live, tokens, strict=True):
-            self._sampled[row].append(token.id)
+            self._rows[row].sampled.append(token.id)
             self._count(row, [token.id], 1)
         return tokens
 
@@ -204,7 +251,7 @@ class TorchRows:
             if not abs(highest) < torch.inf:
                 raise ModelCorruptError("the model's logits are not numbers", "try --dtype float32")
         sampled = [int(id_) for id_ in told[0]]
-        counts = [self._logprobs[row] for row in live]
+        counts = [self._rows[row].logprobs for row in live]
         if all(count is None for count in counts):
             return [Token(id_) for id_ in sampled]
         log_probabilities = logits.log_softmax(-1)
@@ -215,12 +262,8 @@ class TorchRows:
 
     def _crop(self) -> None:
         """Take back what was fed beyond the last token but one: guesses that did not hold."""
-        ends = [
-            start + max(len(ids) - 1, 0)
-            for start, ids in zip(self._prompted, self._sampled, strict=True)
-        ]
-        held = self._cache.lengths
-        self._cache.crop([min(pair) for pair in zip(ends, held, strict=True)])
+        ends = [len(row.prompt) + max(len(row.sampled) - 1, 0) for row in self._rows]
+        self._cache.crop(list(map(min, ends, self._cache.lengths)))
 
     def _count(self, row: int, ids: Sequence[int], times: int) -> None:
         """Note that ids were sampled, or that they were not."""
@@ -229,13 +272,20 @@ class TorchRows:
             counts = torch.full_like(places, times, dtype=self._seen.dtype)
             self._seen[row].index_add_(0, places, counts)
 
-    def _count_seen(self, prompts: Sequence[Prompt]) -> Tensor:
+    def _known_seen(self) -> Tensor:
+        """As ``_count_seen``; nothing is counted where no row's penalty looks at it."""
+        if self._seen is not None:
+            return self._seen
+        return torch.zeros(len(self), self._vocab_size, dtype=torch.int32, device=self._device)
+
+    def _count_seen(self) -> Tensor:
         """Int32 ``(rows, vocab)``: how often each token stands in each row's prompt."""
         seen = torch.zeros(len(self), self._vocab_size, dtype=torch.int32)
-        prompted = [prompt.ids for prompt in prompts for _ in prompt.samplers]
-        for row, ids in enumerate(prompted):
-            known = torch.tensor([id_ for id_ in ids if id_ < self._vocab_size], dtype=torch.int64)
-            seen[row] = known.bincount(minlength=self._vocab_size)
+        for place, row in enumerate(self._rows):
+            known = [id_ for id_ in row.prompt if id_ < self._vocab_size]
+            seen[place] = torch.tensor(known, dtype=torch.int64).bincount(
+                minlength=self._vocab_size
+            )
         return seen.to(self._device)
 
     def _allowed_mask(self, prompts: Sequence[Prompt]) -> Tensor | None:
@@ -250,22 +300,6 @@ class TorchRows:
             else:
                 allowed[row, list(ids)] = True
         return allowed.to(self._device)
-
-
-class _Stream:
-    """The doubles of a row's random stream by their number: a token taken back draws its own anew.
-
-    See ``engine.protocol.Sampler``.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._drawn: list[float] = []
-
-    def __getitem__(self, number: int) -> float:
-        while len(self._drawn) <= number:
-            self._drawn.append(self._random.random())
-        return self._drawn[number]
 
 
 def padded_ids(rows: Sequence[Sequence[int]]) -> Tensor:

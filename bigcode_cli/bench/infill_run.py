@@ -148,8 +148,8 @@ def fill(
     Raises:
         BigcodeError: why none could be filled.
     """
-    # Prompts of about one length share a batch, so that few rows wait for a longer one; the
-    # longest come first, as what does not fit into memory should fail at once.
+    # Prompts of about one length are read side by side; the longest come first, as what does not
+    # fit into memory should fail at once.
     order = sorted(
         range(len(tasks)),
         key=lambda place: -len(tasks[place].prefix) - len(tasks[place].suffix),

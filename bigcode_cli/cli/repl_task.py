@@ -1,7 +1,8 @@
 """Work on threads, told to the screen's thread, and stopped between two steps of the model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from threading import Event, Thread
+from typing import Self
 
 from bigcode_cli.engine.protocol import (
     Backend,
@@ -9,10 +10,10 @@ from bigcode_cli.engine.protocol import (
     Passage,
     PassageScores,
     Pending,
-    PrefillProgress,
     Prompt,
     Rows,
     Token,
+    at_once,
 )
 
 Post = Callable[[Callable[[], None]], None]
@@ -103,15 +104,20 @@ class StoppableBackend:
         """See ``Backend``."""
         return self._backend.info
 
-    def prefill(self, prompts: Sequence[Prompt], progress: PrefillProgress | None = None) -> Rows:
+    def prefill(self, prompts: Sequence[Prompt]) -> Rows:
         """See ``Backend``."""
+        return at_once(self.prefilling(prompts))
 
-        def told(done: int, total: int) -> None:
-            if progress is not None:
-                progress(done, total)
+    def prefilling(self, prompts: Sequence[Prompt]) -> Generator[tuple[int, int], None, Rows]:
+        """See ``Backend``."""
+        chunks = self._backend.prefilling(prompts)
+        while True:
+            try:
+                done = next(chunks)
+            except StopIteration as end:
+                return StoppableRows(end.value, self._check)
+            yield done
             self._check()
-
-        return StoppableRows(self._backend.prefill(prompts, told), self._check)
 
     def forget(self) -> None:
         """See ``Backend``."""
@@ -161,6 +167,10 @@ class StoppableRows:
     def keep(self, rows: Sequence[int]) -> None:
         """See ``Rows``."""
         self._rows.keep(rows)
+
+    def join(self, other: Self) -> None:
+        """See ``Rows``."""
+        self._rows.join(other._rows)
 
 
 class Progress:

@@ -142,7 +142,7 @@ def infill_job(
         for sample in range(request.candidates)
     )
     due = DueInfill(request, planned, outputs, tokenizer, backend, model)
-    return Job(planned.prompt, (due,))
+    return Job(position, request.id, planned.prompt, (due,))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

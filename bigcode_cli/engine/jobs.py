@@ -1,22 +1,18 @@
-"""Requests under way: one loop that serves whatever is asked of a model, several side by side.
+"""What is asked of a model becomes a prompt for the backend and the answers that are due.
 
-What is asked becomes a prompt for the backend and the answers that are due; an answer is known
-when its outputs have ended.
+An answer is known when its outputs have ended.
 """
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
-from bigcode_cli.engine.decode import decode
 from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.prompts import Plan
-from bigcode_cli.engine.protocol import Backend, Prompt
-from bigcode_cli.engine.speculate import Speculation, Stepping
-from bigcode_cli.records import Chunk, Completion, GenerateRequest, Passes, Reporter, Timing
+from bigcode_cli.engine.protocol import Prompt
+from bigcode_cli.records import Completion, GenerateRequest, Passes, Timing
 
 AnswerT = TypeVar("AnswerT")
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
@@ -24,13 +20,14 @@ AnswerT_co = TypeVar("AnswerT_co", covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """What the outputs of a batch are timed by.
+    """What outputs are timed by whose prompts were read side by side.
 
     Attributes:
         load_s: seconds that loading took.
         started: when the requests were handed in.
-        prefill_tokens_per_s: of the batch; ``None`` before its prefill has ended.
-        reused_tokens: of the batch's prompts, those that the backend had in its cache.
+        prefill_tokens_per_s: of these prompts, without what was done between their chunks;
+            ``None`` before the last of them.
+        reused_tokens: of these prompts, those that the backend had in its cache.
     """
 
     load_s: float
@@ -84,9 +81,13 @@ class Job(Generic[AnswerT]):
     """One prompt on its way, and all answers that come of it.
 
     Attributes:
+        request: the position of the request among those handed in.
+        id: the request's own.
         due: their outputs, in order, are those of the prompt's samplers.
     """
 
+    request: int
+    id: str | None
     prompt: Prompt
     due: tuple[Due[AnswerT], ...]
 
@@ -95,57 +96,10 @@ class Job(Generic[AnswerT]):
         """How many rows it is decoded in."""
         return len(self.prompt.samplers)
 
-
-def run(
-    backend: Backend,
-    jobs: Sequence[Job[AnswerT]],
-    clock: Clock,
-    report: Reporter,
-    speculation: Speculation | None = None,
-) -> Generator[Chunk | AnswerT]:
-    """Prefill and decode one batch, telling each output's growth and each answer.
-
-    Args:
-        speculation: guesses tokens ahead.
-
-    Raises:
-        KeyboardInterrupt: after the answers still due were yielded with what is there.
-    """
-    due = {output: one for job in jobs for one in job.due for output in one.outputs}
-    prompts = [job.prompt for job in jobs]
-    tokens, began = sum(len(prompt.ids) for prompt in prompts), perf_counter()
-    try:
-        rows = backend.prefill(
-            prompts, lambda done, total: report.progress("prompt", done, total, "tokens")
-        )
-        prefill_s = max(perf_counter() - began, 1e-9)
-        clock = replace(
-            clock,
-            prefill_tokens_per_s=(tokens - rows.reused) / prefill_s,
-            reused_tokens=rows.reused,
-        )
-        stepping = (
-            Stepping(rows)
-            if speculation is None
-            else speculation.begin(prompts, rows, tokens - rows.reused, prefill_s)
-        )
-        for output in decode(stepping, list(due)):
-            one = due[output]
-            if one.streams and (text := output.take()):
-                yield Chunk(output.request, output.sample, text)
-            if all(other.finish_reason is not None for other in one.outputs):
-                answer = one.answer(clock, interrupted=False)
-                due = {other: owner for other, owner in due.items() if owner is not one}
-                yield answer
-    except KeyboardInterrupt:
-        for one in dict.fromkeys(due.values()):
-            for output in one.outputs:
-                if output.finish_reason is None:
-                    output.end("interrupted")
-                if one.streams and (text := output.take()):
-                    yield Chunk(output.request, output.sample, text)
-            yield one.answer(clock, interrupted=True)
-        raise
+    @property
+    def outputs(self) -> list[Output]:
+        """Of all answers."""
+        return [output for one in self.due for output in one.outputs]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

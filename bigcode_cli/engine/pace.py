@@ -58,7 +58,7 @@ class Rate:
 
 
 class Pace:
-    """What is known of the passes of one model, and of the batch that is decoded now."""
+    """What is known of the passes of one model, and of the rows that are decoded now."""
 
     def __init__(self) -> None:
         self._costs: dict[tuple[int, int], deque[float]] = {}
@@ -66,9 +66,16 @@ class Pace:
         self._spent = self._ahead = 0.0
         self._wide = 0
 
-    def begin(self, tokens: int, seconds: float) -> None:
-        """Begin a batch, whose prefill ran ``tokens`` through the model."""
-        self._spent, self._ahead, self._wide = seconds, 0.0, 0
+    def begin(self, tokens: int, seconds: float, *, joins: bool = False) -> None:
+        """Begin with rows, whose prefill ran ``tokens`` through the model.
+
+        Args:
+            joins: others are under way, and the whole goes on.
+        """
+        if joins:
+            self._spent += seconds
+        else:
+            self._spent, self._ahead, self._wide = seconds, 0.0, 0
         if tokens >= WIDTHS[-1]:
             self._token_s = seconds / tokens
 

@@ -5,19 +5,17 @@ requests are unknown to it, and tensors are unknown to its callers.
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 from bigcode_cli.records import ChangeCosts, SamplingOptions
 
+ResultT = TypeVar("ResultT")
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
 HeadKind = Literal["sequence", "token"]
 Activation = Literal["softmax", "sigmoid", "none"]
-
-ResultT = TypeVar("ResultT", covariant=True)
-
-PrefillProgress = Callable[[int, int], None]
-"""Called with (tokens done, tokens in all) after each chunk of a long prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +27,9 @@ class BackendInfo:
         dtype: of the activations; ``weights`` names how the weights are stored.
         n_positions: the longest sequence.
         batch_tokens: tokens, padding counted in, that a pass over several sequences does best with.
+        prefill_tokens: tokens, padding counted in, that fill a pass over prompts: with more it
+            takes longer in proportion, and rows under way wait for it.
+        max_rows: rows to decode side by side. More would gain little and cost each its cache.
         vocab_size: ids that may be sampled: ``0 … vocab_size - 1``.
         weight_bytes: what the weights occupy.
     """
@@ -39,6 +40,8 @@ class BackendInfo:
     weights: str
     n_positions: int
     batch_tokens: int
+    prefill_tokens: int
+    max_rows: int
     vocab_size: int
     weight_bytes: int
 
@@ -114,13 +117,13 @@ class PassageScores:
     entropies: list[float]
 
 
-class Pending(Protocol[ResultT]):
+class Pending(Protocol[ResultT_co]):
     """Work that was begun, and that a device may still be at."""
 
     def is_done(self) -> bool:
         """Whether ``wait`` would give its result at once."""
 
-    def wait(self) -> ResultT:
+    def wait(self) -> ResultT_co:
         """The result."""
 
 
@@ -177,7 +180,23 @@ class Rows(Protocol):
         """
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone, in this order; the others' cache is given back."""
+        """Go on with these rows alone, in this order; the others' cache is free for who joins.
+
+        It costs least where rows stay in their places, and the last ones fill the others' places.
+        """
+
+    def join(self, other: Self) -> None:
+        """Go on with the rows of ``other`` too, behind these; it is not to be used any more.
+
+        Nothing but the rows beside a row changes: it goes on as it would have alone, but for
+        rounding.
+
+        Args:
+            other: of the same backend. Each row of both has sampled a token at least.
+
+        Raises:
+            ModelTooLargeError: there is no memory for so many; both are as they were.
+        """
 
 
 class Backend(Protocol):
@@ -187,11 +206,24 @@ class Backend(Protocol):
     def info(self) -> BackendInfo:
         """What it is and can take."""
 
-    def prefill(self, prompts: Sequence[Prompt], progress: PrefillProgress | None = None) -> Rows:
-        """Run the prompts through the model, in chunks, and make one row for each sampler.
+    def prefill(self, prompts: Sequence[Prompt]) -> Rows:
+        """Run the prompts through the model and make one row for each sampler.
 
         Rows stand in the order of the prompts and, within one, of its samplers. What a prompt has
         in common with earlier ones may be reused: the results are those of a fresh run.
+
+        Raises:
+            as ``prefilling``.
+        """
+
+    def prefilling(self, prompts: Sequence[Prompt]) -> Generator[tuple[int, int], None, Rows]:
+        """``prefill`` in chunks, between which other rows may be stepped.
+
+        Yields:
+            behind each chunk, how many tokens of the longest prompt are done, and how many it has.
+
+        Returns:
+            the rows.
 
         Raises:
             UsageError: a prompt is empty or longer than ``n_positions``.
@@ -234,6 +266,16 @@ class Backend(Protocol):
             UsageError: ``ids`` and the longest tail exceed ``n_positions``.
             ModelTooLargeError: the KV cache does not fit into memory.
         """
+
+
+def at_once(chunks: Generator[object, None, ResultT]) -> ResultT:
+    """What comes of work that is done in chunks, with nothing done between them."""
+    while True:
+        try:
+            next(chunks)
+        except StopIteration as end:
+            result: ResultT = end.value
+            return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

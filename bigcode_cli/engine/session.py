@@ -1,15 +1,16 @@
 """A loaded model and its tokenizer: the one file that joins text and a backend."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import TypeVar
 
 from bigcode_cli.backends import open_backend
 from bigcode_cli.engine import infill
-from bigcode_cli.engine.jobs import Clock, DueCompletion, Job, run
+from bigcode_cli.engine.jobs import Clock, DueCompletion, Job
 from bigcode_cli.engine.output import Output
 from bigcode_cli.engine.prompts import plan
 from bigcode_cli.engine.protocol import Backend, BackendInfo
+from bigcode_cli.engine.scheduler import Scheduler
 from bigcode_cli.engine.scoring import Scorer
 from bigcode_cli.engine.speculate import Speculation, require_same_vocabulary
 from bigcode_cli.errors import BigcodeError
@@ -32,9 +33,6 @@ from bigcode_cli.records import (
 from bigcode_cli.text.fim import Assembly
 from bigcode_cli.text.stops import StopScanner
 from bigcode_cli.text.tokenizer import Tokenizer
-
-MAX_ROWS = 16
-"""Rows decoded side by side. More would gain little on a CPU and cost every row its cache."""
 
 Event = Chunk | Completion | Failure
 
@@ -118,7 +116,7 @@ class Session:
         Yields:
             Chunks as their text becomes final; one ``Completion`` after the last chunk of each
             output; one ``Failure`` for a request that could not be started. Requests beyond
-            ``MAX_ROWS`` rows wait for those before them.
+            ``BackendInfo.max_rows`` rows wait until others have ended.
 
         Raises:
             KeyboardInterrupt: after the outputs under way were yielded as ``"interrupted"``;
@@ -183,22 +181,18 @@ class Session:
         job_of: Callable[[int, RequestT], Job[AnswerT]],
         report: Reporter,
     ) -> Generator[Chunk | AnswerT | Failure]:
-        """Gather what the requests ask for into batches, and run them one after the other."""
+        """Have all requests served, each made ready when its turn comes."""
+
+        def jobs() -> Iterator[Job[AnswerT] | Failure]:
+            for position, request in enumerate(requests):
+                try:
+                    yield job_of(position, request)
+                except BigcodeError as error:
+                    yield Failure(position, request.id, error)
+
         # Every output's first token is timed from here, also where it waits for others.
         clock = Clock(load_s=self.load_s, started=perf_counter())
-        waiting: list[Job[AnswerT]] = []
-        for position, request in enumerate(requests):
-            try:
-                job = job_of(position, request)
-            except BigcodeError as error:
-                yield Failure(position, request.id, error)
-                continue
-            if waiting and sum(other.rows for other in waiting) + job.rows > MAX_ROWS:
-                yield from run(self.backend, waiting, clock, report, self._speculation)
-                waiting = []
-            waiting.append(job)
-        if waiting:
-            yield from run(self.backend, waiting, clock, report, self._speculation)
+        return Scheduler(self.backend, jobs(), clock, report, self._speculation).run()
 
     def _completions(self, position: int, request: GenerateRequest) -> Job[Completion]:
         planned = plan(request, self.tokenizer, self.info.n_positions)
@@ -214,6 +208,8 @@ class Session:
             for sample in range(request.num_samples)
         ]
         return Job(
+            position,
+            request.id,
             planned.prompt,
             tuple(DueCompletion(request, planned, output, self._name) for output in outputs),
         )

@@ -16,25 +16,23 @@ a smaller model.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, Self
 
+from bigcode_cli.engine.drafts import MAX_GUESSES, Drafts
 from bigcode_cli.engine.lookup import Lookup, lookup_rates
-from bigcode_cli.engine.pace import WIDTHS, Pace, Rate
+from bigcode_cli.engine.pace import Pace, Rate
 from bigcode_cli.engine.protocol import Backend, BackendInfo, Prompt, Rows, Token
 from bigcode_cli.errors import UsageError
 from bigcode_cli.text.tokenizer import Tokenizer
-
-MAX_GUESSES = WIDTHS[-1] - 1
 
 DRAFT_CHANCE = 0.8
 """How often a draft's guess is taken to hold until some were verified."""
 
 
 class Guesser(Protocol):
-    """Guesses what the rows of one batch will sample."""
+    """Guesses what the rows under way will sample."""
 
     def chances(self) -> list[list[float]]:
         """For each row, of each guess that could be made, that it holds if those before it do."""
@@ -53,6 +51,9 @@ class Guesser(Protocol):
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone."""
+
+    def join(self, other: Self) -> None:
+        """Go on with the rows of another guesser of this kind too, which has not guessed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,91 +102,13 @@ class Lookups:
         """See ``Guesser``."""
         self._rows = [self._rows[row] for row in rows]
 
-
-class Drafts:
-    """Guesses of a smaller model, whose rows go along with those of the model.
-
-    The draft reads the prompts when the first guess is asked for.
-
-    Args:
-        ratio: of the draft's weights to the model's: of what a pass is taken to cost.
-        rate: how often guesses hold.
-        times: seconds a guess; 0 before the first.
-    """
-
-    def __init__(
-        self, backend: Backend, prompts: Sequence[Prompt], ratio: float, rate: Rate, times: Rate
-    ) -> None:
-        self._backend, self._ratio, self._rate, self._times = backend, ratio, rate, times
-        self._prompts = [replace(prompt, logprobs=None) for prompt in prompts]
-        self._rows: Rows | None = None
-        self._lengths = [len(prompt.ids) for prompt in prompts for _ in prompt.samplers]
-        self._places = list(range(len(self._lengths)))
-        self._new: list[list[int]] = [[] for _ in self._lengths]
-        self._guessed: list[list[int]] = [[] for _ in self._lengths]
-
-    def chances(self) -> list[list[float]]:
-        """See ``Guesser``: none where the draft's context ends."""
-        behind = max(map(len, self._new))
-        room = self._backend.info.n_positions - max(self._lengths) - behind
-        return [[self._rate.mean] * max(min(MAX_GUESSES, room), 0) for _ in self._lengths]
-
-    def cost(self, plain_s: float | None, token_s: float) -> tuple[float, float]:
+    def join(self, other: Self) -> None:
         """See ``Guesser``."""
-        guess_s = self._times.mean or self._ratio * (plain_s or 0.0)
-        unread = sum(map(len, self._new))
-        if self._rows is None:
-            unread += sum(len(prompt.ids) for prompt in self._prompts)
-        return guess_s, self._ratio * token_s * unread
-
-    def prepare(self) -> None:
-        """See ``Guesser``."""
-        if self._rows is None:
-            self._rows = self._backend.prefill(self._prompts)
-            if len(self._places) < len(self._rows):
-                self._rows.keep(self._places)
-
-    def guess(self, count: int) -> list[list[int]]:
-        """See ``Guesser``."""
-        assert self._rows is not None
-        self._rows.replace([0] * len(self._new), self._new)
-        self._new = [[] for _ in self._new]
-        began = perf_counter()
-        steps = [self._rows.step() for _ in range(count)]
-        self._times.add((perf_counter() - began) / count)
-        self._guessed = [[token.id for token in row] for row in zip(*steps, strict=True)]
-        return self._guessed
-
-    def learn(self, tokens: Sequence[Sequence[int]]) -> None:
-        """See ``Guesser``."""
-        dropped: list[int] = []
-        for row, ids in enumerate(tokens):
-            guessed, self._guessed[row] = self._guessed[row], []
-            pairs = zip(guessed, ids, strict=False)
-            held = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            for _ in range(held):
-                self._rate.add(1.0)
-            if held < min(len(guessed), len(ids)):
-                self._rate.add(0.0)
-            dropped.append(len(guessed) - held)
-            self._new[row] += ids[held:]
-            self._lengths[row] += len(ids)
-        if self._rows is not None and any(dropped):
-            self._rows.replace(dropped, self._new)
-            self._new = [[] for _ in self._new]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """See ``Guesser``."""
-        self._places = [self._places[row] for row in rows]
-        self._lengths = [self._lengths[row] for row in rows]
-        self._new = [self._new[row] for row in rows]
-        self._guessed = [self._guessed[row] for row in rows]
-        if self._rows is not None:
-            self._rows.keep(rows)
+        self._rows += other._rows
 
 
 class Speculation:
-    """What a session knows of guessing, from one batch to the next.
+    """What a session knows of guessing, from some rows to the next.
 
     Args:
         draft: a smaller model of the same vocabulary; without one, guesses are looked up.
@@ -213,10 +136,20 @@ class Speculation:
         return cls(draft, draft.info.weight_bytes / max(own.weight_bytes, 1))
 
     def begin(
-        self, prompts: Sequence[Prompt], rows: Rows, tokens: int, seconds: float
+        self,
+        prompts: Sequence[Prompt],
+        rows: Rows,
+        tokens: int,
+        seconds: float,
+        *,
+        joins: bool = False,
     ) -> "Speculating":
-        """Guess for the rows of a batch, whose prefill ran ``tokens`` through the model."""
-        self._pace.begin(tokens, seconds)
+        """Guess for rows, whose prefill ran ``tokens`` through the model.
+
+        Args:
+            joins: they are to join others.
+        """
+        self._pace.begin(tokens, seconds, joins=joins)
         # A draft that did badly on one prompt is tried again some prompts later.
         self._draft_rate.add(DRAFT_CHANCE)
         guesser: Guesser = Lookups(prompts, self._rates)
@@ -231,17 +164,33 @@ class Stepping:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    def advance(self, left: Sequence[int]) -> list[Pass]:  # noqa: ARG002 -- one always fits
+    def advance(
+        self,
+        left: Sequence[int],  # noqa: ARG002 -- one always fits
+        *,
+        ahead: bool = True,
+    ) -> list[Pass]:
         """The next tokens of each row.
 
         Args:
             left: tokens that each row may still sample.
+            ahead: the pass behind this one may be begun already.
         """
-        return [Pass([token]) for token in self._rows.step()]
+        if ahead:
+            return [Pass([token]) for token in self._rows.step()]
+        return [Pass(tokens) for tokens in self._rows.verify([()] * len(self._rows))]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone."""
         self._rows.keep(rows)
+
+    def join(self, other: Self) -> None:
+        """Go on with the other's rows too, behind these; each of both has a token.
+
+        Raises:
+            ModelTooLargeError: there is no memory for so many; both are as they were.
+        """
+        self._rows.join(other._rows)
 
 
 class Speculating(Stepping):
@@ -252,10 +201,10 @@ class Speculating(Stepping):
         self._guesser, self._pace = guesser, pace
         self._begun = False
 
-    def advance(self, left: Sequence[int]) -> list[Pass]:
+    def advance(self, left: Sequence[int], *, ahead: bool = True) -> list[Pass]:
         """See ``Stepping``."""
         if not self._begun:
-            passes = super().advance(left)
+            passes = super().advance(left, ahead=ahead)
             self._begun = True
             self._guesser.learn([[token.id for token in one.tokens] for one in passes])
             return passes
@@ -274,6 +223,11 @@ class Speculating(Stepping):
         """See ``Stepping``."""
         super().keep(rows)
         self._guesser.keep(rows)
+
+    def join(self, other: Self) -> None:
+        """See ``Stepping``."""
+        super().join(other)
+        self._guesser.join(other._guesser)
 
     def _count(self, left: Sequence[int]) -> int:
         """How many guesses a row are worth it."""

@@ -4,6 +4,9 @@ Tokens lie in the slots of a row in the order in which they were fed. Rows of di
 padded on the right: padding that a pass wrote is taken back by ``crop``, overwritten by later
 tokens, and never seen by an earlier query, because a query sees the slots up to its own alone.
 Padding on the left is for the caller's ``attention_mask`` to hide.
+
+Rows may join and leave a cache: there may be room for more rows than it has, behind them, and a
+row that leaves makes room where it lay.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +39,8 @@ class KVCache:
     """Keys and values of every layer for a batch of rows.
 
     Attributes:
-        layers: for each layer ``(batch, kv_heads, capacity, 2 * head_dim)``, keys before values.
+        layers: for each layer ``(room, kv_heads, capacity, 2 * head_dim)``, keys before values: the
+            rows, and behind them room for rows that join.
         encoder: for each layer the keys and values of the encoder's states, ``(batch, heads,
             encoder_time, 2 * head_dim)``; ``None`` before cross-attention has made them.
         lengths: tokens that each row holds, on the host.
@@ -61,12 +65,17 @@ class KVCache:
         *,
         dtype: torch.dtype,
         device: torch.device | str,
+        room: int = 0,
     ) -> Self:
         """An empty cache, with room for ``capacity`` tokens a row until it has to grow.
 
         It is filled with zeros: a masked slot weighs nothing only as long as it holds numbers.
+
+        Args:
+            room: for how many rows in all; no less than ``batch``.
         """
-        shape = (config.n_layer, batch, config.kv_heads, capacity, 2 * config.head_dim)
+        rows = max(batch, room)
+        shape = (config.n_layer, rows, config.kv_heads, capacity, 2 * config.head_dim)
         with _lasting():
             layers = list(torch.zeros(shape, dtype=dtype, device=device).unbind(0))
         return cls(layers, [0] * batch, multi_query=config.multi_query)
@@ -105,7 +114,7 @@ class KVCache:
         """
         if not self._is_even():
             raise UsageError("rows of different length have no legacy cache")
-        held = [layer[:, :, : self.longest].clone() for layer in self.layers]
+        held = [layer[: self.batch, :, : self.longest].clone() for layer in self.layers]
         return tuple(layer[:, 0] if self.multi_query else layer for layer in held)
 
     @staticmethod
@@ -118,6 +127,11 @@ class KVCache:
     def batch(self) -> int:
         """How many rows there are."""
         return len(self.lengths)
+
+    @property
+    def room(self) -> int:
+        """How many rows it can hold."""
+        return self.layers[0].shape[0]
 
     @property
     def longest(self) -> int:
@@ -192,7 +206,7 @@ class KVCache:
         if key_value.requires_grad or stored.requires_grad:
             with _lasting():
                 self.layers[layer] = stored = functional.pad(
-                    stored[:, :, :longest], (0, 0, 0, time)
+                    stored[: self.batch, :, :longest], (0, 0, 0, time)
                 )
         elif longest + time > stored.shape[2]:
             capacity = -(-(longest + time) // _GROWTH) * _GROWTH
@@ -200,11 +214,11 @@ class KVCache:
             with _lasting():
                 self.layers[layer] = stored = functional.pad(stored, room)
         if self._is_even():
-            stored[:, :, longest : longest + time] = key_value
+            stored[: self.batch, :, longest : longest + time] = key_value
         else:
             rows = torch.arange(self.batch, device=stored.device)[:, None]
             stored[rows, :, self.slots(time)] = key_value.transpose(1, 2)
-        keys, values = stored[:, :, : longest + time].chunk(2, dim=-1)
+        keys, values = stored[: self.batch, :, : longest + time].chunk(2, dim=-1)
         return keys, values
 
     def keep_encoder(self, layer: int, key_value: Tensor) -> None:
@@ -247,6 +261,45 @@ class KVCache:
             self.encoder = [
                 own if own is None else own.index_select(0, index) for own in self.encoder
             ]
+        self.lengths = [self.lengths[row] for row in rows]
+
+    def put(self, other: "KVCache", places: Sequence[int]) -> None:
+        """Copy the rows of another cache to these places; what they held counts for nothing.
+
+        Places behind the last row are rows from then on, and so are empty ones before them.
+
+        Raises:
+            UsageError: there is not so much room, or an encoder's states are held.
+        """
+        rows, tokens = max(places) + 1, other.longest
+        if rows > self.room or tokens > self.capacity:
+            raise UsageError(
+                f"{rows} rows of {tokens} tokens have no room in a cache of "
+                f"{self.room} x {self.capacity}"
+            )
+        if any(held is not None for held in (*self.encoder, *other.encoder)):
+            raise UsageError("rows with an encoder's states cannot be joined")
+        index = torch.tensor(list(places)).to(self.layers[0].device, non_blocking=True)
+        for own, theirs in zip(self.layers, other.layers, strict=True):
+            own[index, :, :tokens] = theirs[: other.batch, :, :tokens]
+        self.lengths += [0] * (rows - self.batch)
+        for place, length in zip(places, other.lengths, strict=True):
+            self.lengths[place] = length
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows, in this order, in the tensors that there are.
+
+        Rows whose place changes are moved: best are those from the end, to the places of rows
+        that leave. Where rows change places among themselves, ``select`` does it.
+        """
+        moved = [(place, row) for place, row in enumerate(rows) if place != row]
+        if {place for place, _ in moved} & set(rows) or self.encoder[0] is not None:
+            self.select(rows)
+            return
+        for place, row in moved:
+            held = self.lengths[row]
+            for layer in self.layers:
+                layer[place, :, :held] = layer[row, :, :held]
         self.lengths = [self.lengths[row] for row in rows]
 
     def _is_even(self) -> bool:

@@ -194,8 +194,7 @@ def test_passages_that_do_not_fit_together_are_run_apart(monkeypatch: pytest.Mon
 
 def test_prefill_tells_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend_module, "PREFILL_CHUNK", 16)
-    told: list[tuple[int, int]] = []
-    wide_backend().prefill([prompt(range(40), 1)], lambda done, total: told.append((done, total)))
+    told = list(wide_backend().prefilling([prompt(range(40), 1)]))
     assert told == [(16, 40), (32, 40), (40, 40)]
 
 

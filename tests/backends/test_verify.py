@@ -100,7 +100,7 @@ def test_greedy_output_is_identical_for_256_tokens(number: int) -> None:
         model.transformer.wpe.weight.mul_(4)
     info = BackendInfo(
         name="torch", device="cpu", dtype="float32", weights="float32", n_positions=400,
-        batch_tokens=2048, vocab_size=VOCAB, weight_bytes=0,
+        batch_tokens=2048, prefill_tokens=512, max_rows=16, vocab_size=VOCAB, weight_bytes=0,
     )  # fmt: skip
     backend = TorchBackend(model, info)
     asked = [prompt(ids, 300) for ids in PROMPTS]

@@ -63,6 +63,8 @@ def wide_model(
         weights="float32",
         n_positions=config.n_positions,
         batch_tokens=2048,
+        prefill_tokens=512,
+        max_rows=16,
         vocab_size=sampled_vocab,
         weight_bytes=0,
     )

@@ -140,6 +140,11 @@ class TestStoppable:
         for one in (rows, expected):
             one.replace([1], [[4, 5]])
         assert rows.step() == expected.step()
+        others = [one.prefill(self.prompts(2)) for one in (backend, session.backend)]
+        assert others[0].step() == others[1].step()
+        rows.join(others[0])
+        expected.join(others[1])
+        assert (len(rows), rows.step()) == (3, expected.step())
         passages = [Passage(tuple(IDS), 1)]
         assert backend.score(passages, detail=True) == session.backend.score(passages, detail=True)
         tails = [[1, 2], [3, 4]]
@@ -157,12 +162,10 @@ class TestStoppable:
             rows.verify([[1]])
 
     def test_it_stops_between_two_chunks_of_a_prompt(self, session: Session) -> None:
-        seen: list[tuple[int, int]] = []
+        chunks = self.backend(session, [0]).prefilling(self.prompts())
+        assert next(chunks) == (len(IDS), len(IDS))
         with pytest.raises(KeyboardInterrupt):
-            self.backend(session, [0]).prefill(
-                self.prompts(), lambda done, total: seen.append((done, total))
-            )
-        assert seen == [(len(IDS), len(IDS))]
+            next(chunks)
 
 
 def test_progress_is_told_and_ends_work_that_is_to_stop(screen: Screen) -> None:

@@ -183,6 +183,35 @@ class TestInterrupt:
         assert (second["id"], second["finish_reason"]) == (late, "interrupted")
         assert second["completion"]
 
+    def test_of_many_prompts_those_under_way_are_told_and_those_that_wait_are_not(
+        self, model_folder: Path, session: Session
+    ) -> None:
+        """More prompts than rows: some have ended, some joined those under way, some wait."""
+        stop, early, late = _one_early_one_late(session)
+        rows = session.info.max_rows
+        prompts = [early] * (rows + 4) + [late] * rows + [early] * 9
+        lines = [json.dumps({"id": str(at), "prompt": one}) for at, one in enumerate(prompts)]
+        Path("prompts").write_text("\n".join(lines))
+        with subprocess.Popen(
+            command(
+                "generate", "-m", model_folder, "-n", 4000, "--jsonl", "prompts", "--json",
+                "--stop", stop,
+            ),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stderr is not None
+            done = [json.loads(process.stdout.readline()) for _ in range(rows + 4)]
+            process.send_signal(signal.SIGINT)
+            cut = [json.loads(line) for line in process.stdout]
+            assert (process.wait(DEADLINE_S), process.stderr.read()) == (130, b"")
+        assert [one["finish_reason"] for one in done] == ["stop"] * (rows + 4)
+        assert {one["finish_reason"] for one in cut} == {"interrupted"}
+        # Rows that became free just then may not be taken yet.
+        assert rows - 4 <= len(cut) <= rows
+        assert [one["id"] for one in done + cut] == [str(at) for at in range(rows + 4 + len(cut))]
+        assert any(one["completion"] for one in cut)
+
 
 def test_reader_that_goes_away_ends_the_program_quietly(model_folder: Path) -> None:
     started = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bigcode_cli.engine.infill import plan
-from bigcode_cli.engine.session import MAX_ROWS, Session
+from bigcode_cli.engine.session import Session
 from bigcode_cli.errors import InputError, ModelUnsupportedError, UsageError
 from bigcode_cli.records import (
     Chunk,
@@ -26,6 +26,7 @@ from bigcode_cli.text.middle import MiddleScanner
 from tests.sessions import random_session
 from tests.tokenizers import tiny_tokenizer
 
+MAX_ROWS = 16
 HOLES = (
     ("def add(first, second):\n    return ", "\n"),
     ("x = [", "]\ny = 2\n"),
@@ -402,7 +403,7 @@ def test_times_and_rates_are_told(session: Session) -> None:
 
 def test_the_rate_is_of_what_was_run_through_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     session = random_session(n_positions=CONTEXT)
-    monkeypatch.setattr("bigcode_cli.engine.jobs.perf_counter", itertools.count().__next__)
+    monkeypatch.setattr("bigcode_cli.engine.scheduler.perf_counter", itertools.count().__next__)
     for _ in range(2):
         (done,) = run(session, hole(3))
         fed = done.prompt_tokens - done.timing.reused_tokens

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bigcode_cli.engine.session import MAX_ROWS, Event, Session
+from bigcode_cli.engine.session import Event, Session
 from bigcode_cli.errors import InputError, UsageError
 from bigcode_cli.records import (
     Chunk,
@@ -17,6 +17,7 @@ from bigcode_cli.records import (
 )
 from tests.sessions import random_session
 
+MAX_ROWS = 16
 PROMPTS = ("def foo(", "x = 1\ny = ", "import os\n\n\nclass Thing:\n    def __init__(self", "a")
 WARM = SamplingOptions(temperature=1.0, seed=3)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bigcode_cli.backends.graph import GraphBackend, StepMaker, fused, plain
+from bigcode_cli.backends.graph_rows import GraphRows
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.records import SamplingOptions
 from tests.backends.wide import GREEDY, SAMPLED, VOCAB, ids_of, prompt, wide_model
@@ -84,4 +85,37 @@ def test_a_batch_is_captured_and_shrinks(maker: StepMaker) -> None:
                 rows.keep([row for row in range(len(rows)) if row % 5])
         told.append(ids)
     assert told[0] == told[1]
+    assert notes == []
+
+
+@pytest.mark.parametrize("maker", [fused, plain], ids=["fused", "plain"])
+def test_rows_join_what_was_captured(maker: StepMaker) -> None:
+    """Eight places, whose rows are followed by others as they end: one graph does for all."""
+    if not torch.cuda.is_available():
+        pytest.skip("nothing is captured without a GPU")
+    backend, reference, notes = backends(torch.device("cuda", 0), maker)
+    kinds = (GREEDY, SAMPLED, PENALISED)
+    asked = [prompt([row, 1, 2] * (1 + row % 4), 20 + row, kinds[row % 3]) for row in range(40)]
+    expected = [ids_of(reference, [one], one.max_new_tokens)[0] for one in asked]
+    got: list[list[int]] = [[] for _ in asked]
+    rows, live = backend.prefill(asked[:8]), list(range(8))
+    assert isinstance(rows, GraphRows)
+    seats = set()
+    for waiting in range(8, len(asked) + 1):
+        while not any(len(got[one]) == asked[one].max_new_tokens for one in live):
+            for one, token in zip(live, rows.step(), strict=True):
+                got[one].append(token.id)
+            seats.add(rows._seat)
+        stay = [at for at, one in enumerate(live) if len(got[one]) < asked[one].max_new_tokens]
+        rows.keep(stay)
+        live = [live[at] for at in stay]
+        if waiting < len(asked):
+            others = backend.prefill([asked[waiting]])
+            assert isinstance(others, GraphRows)
+            got[waiting].append(others.step()[0].id)
+            rows.join(others)
+            live.append(waiting)
+    assert got[:30] == expected[:30]
+    assert all(ours == alone[: len(ours)] for ours, alone in zip(got, expected, strict=True))
+    assert len(seats - {None}) == 1
     assert notes == []

@@ -248,9 +248,8 @@ def test_progress_is_told_behind_each_chunk(
 ) -> None:
     monkeypatch.setattr(wide_backend, "PASS_TOKENS", 8)
     monkeypatch.setattr(wide_backend, "LEAST_PASS_TOKENS", 1)
-    told: list[tuple[int, int]] = []
     backend, _, _ = backends(device)
-    backend.prefill([prompt(range(20), 1)], lambda done, total: told.append((done, total)))
+    told = list(backend.prefilling([prompt(range(20), 1)]))
     assert told == [(8, 20), (16, 20), (20, 20)]
 
 

@@ -412,3 +412,47 @@ def test_a_cache_made_in_inference_mode_serves_outside_of_it(
     for row, at in enumerate(cropped):
         expected = model(ids[row : row + 1, : at + 3]).logits[0, at:]
         assert relative_difference(logits[row], expected) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("multi_query", [True, False])
+def test_rows_that_were_put_into_a_cache_and_moved_there_go_on_as_if_alone(
+    *, multi_query: bool
+) -> None:
+    config = small_config(multi_query=multi_query)
+    model = wide_model(config)
+    texts = [[5, 6, 7], [8, 9], [1, 2, 3, 4, 11], [12]]
+    lone = [new_cache(config, 1, capacity=8) for _ in texts]
+    for own, ids in zip(lone, texts, strict=True):
+        feed(model, own, [ids])
+    shared = KVCache.allocate(config, 0, 8, dtype=torch.float32, device="cpu", room=5)
+    assert (shared.batch, shared.room) == (0, 5)
+    tensors = [layer.data_ptr() for layer in shared.layers]
+    for row, place in ((0, 0), (1, 1), (2, 3), (3, 2)):
+        shared.put(lone[row], [place])
+    assert shared.lengths == [3, 2, 1, 5]
+    shared.keep([0, 3, 2])
+    assert shared.lengths == [3, 5, 1]
+    shared.put(lone[1], [3])
+    assert [layer.data_ptr() for layer in shared.layers] == tensors
+    ours = feed(model, shared, [[20], [21], [22], [23]])
+    for row, (which, id_) in enumerate(((0, 20), (2, 21), (3, 22), (1, 23))):
+        (expected,) = feed(model, lone[which], [[id_]])
+        torch.testing.assert_close(ours[row], expected)
+    shared.keep([2, 0])
+    assert shared.lengths == [2, 4]
+    ours = feed(model, shared, [[30], [31]])
+    for row, which in enumerate((3, 0)):
+        (expected,) = feed(model, lone[which], [[30 + row]])
+        torch.testing.assert_close(ours[row], expected)
+
+
+def test_rows_without_room_are_refused() -> None:
+    config = small_config()
+    cache = new_cache(config, 1, capacity=4)
+    shared = KVCache.allocate(config, 1, 3, dtype=torch.float32, device="cpu", room=2)
+    with pytest.raises(UsageError, match="3 rows of 0 tokens have no room in a cache of 2 x 3"):
+        shared.put(cache, [2])
+    feed(wide_model(config), cache, [[1, 2, 3, 4]])
+    with pytest.raises(UsageError, match="2 rows of 4 tokens"):
+        shared.put(cache, [1])

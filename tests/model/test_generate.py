@@ -152,6 +152,8 @@ def test_the_backend_decodes_the_same_greedily() -> None:
         weights="float32",
         n_positions=model.config.n_positions,
         batch_tokens=2048,
+        prefill_tokens=512,
+        max_rows=16,
         vocab_size=model.config.vocab_size,
         weight_bytes=0,
     )
