@@ -1,5 +1,6 @@
 """The options of bench that are about speed."""
 
+from collections.abc import Container
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -102,7 +103,8 @@ class SpeedFlags:
             "-r",
             metavar="N",
             min=1,
-            help="Runs that count, after one that warms up.",
+            help="Runs that count, after one that warms up; of guesses, turns of each task "
+            "(by default 2).",
             show_default=str(REPETITIONS),
             rich_help_panel=SPEED,
         ),
@@ -146,14 +148,14 @@ class SpeedFlags:
         ),
     ] = None
 
-    def refuse(self) -> None:
-        """Refuse all of them, where holes are filled.
+    def refuse(self, but: Container[str] = ()) -> None:
+        """Refuse all of them, where holes are filled, but those of these names.
 
         Raises:
-            UsageError: one is given.
+            UsageError: another is given.
         """
         for field in fields(self):
-            if getattr(self, field.name) is not None:
+            if field.name not in but and getattr(self, field.name) is not None:
                 name = field.name.replace("_", "-")
                 raise UsageError(
                     f"--{name} is about speed, --infill and --infill-repo about quality",

@@ -227,6 +227,8 @@ class TestCompare:
         (["--against", "vllm"], "no such peer: 'vllm'"),
         (["--execute"], "--execute needs --infill FILE or --infill-repo DIR"),
         (["--ablate"], "--ablate needs --infill FILE or --infill-repo DIR"),
+        (["--lookup"], "--lookup needs --infill FILE or --infill-repo DIR"),
+        (["--draft", "a"], "--draft needs --infill FILE or --infill-repo DIR"),
         (["--candidates", "2"], "--candidates needs --infill FILE or --infill-repo DIR"),
         (["--infill", "a"], "--n-prompt is about speed"),
     ],
