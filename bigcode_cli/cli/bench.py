@@ -21,6 +21,7 @@ Examples:
   bigcode bench
   bigcode bench -p 512,2048 -n 128 -d 0,1024 -b 1,8
   bigcode bench --shape santacoder --against transformers --plot speed.html
+  bigcode bench --sweep --plot cost.png
   bigcode bench --save before.json
   bigcode bench --compare before.json --fail-if-slower 5%
   bigcode bench --infill tasks.jsonl.gz --limit 100
