@@ -14,6 +14,7 @@ from typing import Any
 from bigcode_cli.bench.guess_run import Pair, Turn
 from bigcode_cli.bench.infill_tasks import InfillTask, digest
 from bigcode_cli.bench.intervals import bootstrap_ratio, median_interval, wilson
+from bigcode_cli.bench.speed_readme import hardware_of
 from bigcode_cli.records import InfillRequest, Passes
 
 Row = dict[str, Any]
@@ -53,12 +54,19 @@ def guess_raw(pairs: Sequence[Pair]) -> list[Row]:
             "task": pair.task.id,
             "group": pair.task.group,
             "error": pair.error,
-            "plain": [asdict(turn) for turn in pair.plain],
-            "guessed": [asdict(turn) for turn in pair.guessed],
+            "texts": list(dict.fromkeys(turn.text for turn in (*pair.plain, *pair.guessed))),
+            "plain": [_turn(turn) for turn in pair.plain],
+            "guessed": [_turn(turn) for turn in pair.guessed],
             "forced": asdict(pair.forced) if pair.forced is not None else None,
         }
         for pair in pairs
     ]
+
+
+def _turn(turn: Turn) -> Row:
+    told = asdict(turn)
+    del told["text"]  # among the task's
+    return told
 
 
 def _row(group: str, pairs: Sequence[Pair], guesses: str) -> Row:
@@ -186,3 +194,48 @@ def _faster(told: Row | None) -> str:
         f"{told['total']:.2f} [{least:.2f}, {most:.2f}] in all: "
         f"{told['plain_s']:.2f} s without, {told['guessed_s']:.2f} s with"
     )
+
+
+def guess_markdown(answers: Sequence[Row]) -> str:
+    """README's table of such answers: a line for each group of tasks; no answer is no table."""
+    if not answers:
+        return ""
+    lines = [
+        [
+            "hardware", "model", "weights", "tasks", "guesses", "tokens a pass", "guesses held",
+            "if all were right", "decoding", "whole request", "texts that differ",
+        ],
+        ["---"] * 5 + ["---:"] * 6,
+    ]  # fmt: skip
+    for answer in answers:
+        told = answer["environment"]
+        for row in answer["results"]:
+            right = row["if_right"]
+            lines.append(
+                [
+                    hardware_of(told),
+                    told["model"],
+                    told["weights"],
+                    f"{row['n']:,} × {row['tasks']}",
+                    row["guesses"],
+                    _average(row),
+                    "" if row["accepted_share"] is None else f"{row['accepted_share'] * 100:.0f} %",
+                    "" if right is None else _average(right),
+                    _interval(row["decode"]),
+                    _interval(row["whole"]),
+                    f"{row['different_texts']:,}",
+                ]
+            )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _average(told: Row) -> str:
+    average = told["tokens_per_pass"]
+    return "" if average is None else f"{average:.2f}"
+
+
+def _interval(told: Row | None) -> str:
+    if told is None:
+        return ""
+    low, high = told["median_interval"]
+    return f"{told['median']:.2f} [{low:.2f}, {high:.2f}] ×"

@@ -1,8 +1,16 @@
 """What guesses gained, summed up."""
 
+from typing import Any
+
 import pytest
 
-from bigcode_cli.bench.guess_report import guess_raw, guess_rows, guess_settings, guess_table
+from bigcode_cli.bench.guess_report import (
+    guess_markdown,
+    guess_raw,
+    guess_rows,
+    guess_settings,
+    guess_table,
+)
 from bigcode_cli.bench.guess_run import Pair, Turn
 from bigcode_cli.bench.infill_tasks import InfillTask
 from bigcode_cli.records import InfillRequest, Passes
@@ -57,7 +65,9 @@ def test_texts_that_differ_and_failures_are_counted_apart() -> None:
     assert (row["n"], row["different_texts"]) == (3, 1)
     assert (row["guesses"], row["exact_match"]) == ("mini", 1.0)
     assert guess_rows([broken], "mini") == []
-    assert [one["error"] for one in guess_raw([*PAIRS, broken])] == [None, None, None, "no room"]
+    raw = guess_raw([*PAIRS, broken])
+    assert [one["error"] for one in raw] == [None, None, None, "no room"]
+    assert [one["texts"] for one in raw] == [["x"], ["x"], ["x", "y"], []]
 
 
 def test_groups_have_a_row_each_and_no_time_none() -> None:
@@ -90,3 +100,18 @@ def test_settings_tell_the_tasks_and_the_way() -> None:
     told = guess_settings(tasks, InfillRequest(prefix="", suffix="", max_new_tokens=7), 3)
     assert told["tasks"]["edit"]["n"] == 3
     assert (told["rounds"], told["max_new_tokens"], told["span"]) == (3, 7, "auto")
+
+
+def test_the_readme_has_a_line_for_each_group_of_each_answer() -> None:
+    answer: dict[str, Any] = {
+        "environment": {"gpu": "A GPU", "model": "mini", "weights": "bfloat16"},
+        "results": guess_rows(PAIRS, "lookup"),
+    }
+    *_, line = guess_markdown([answer]).splitlines()
+    head = "| A GPU | mini | bfloat16 | 3 × edit | lookup | 2.00 | 33 % | 3.00 | 2.00 ["
+    assert line.startswith(head)
+    assert line.endswith("] × | 1 |")
+    on_cpu = {"gpu": None, "cpu": "A CPU", "threads": None, "cores": 2}
+    both = guess_markdown([answer, {**answer, "environment": {**answer["environment"], **on_cpu}}])
+    assert "| 2 threads of A CPU | mini |" in both
+    assert guess_markdown([]) == ""

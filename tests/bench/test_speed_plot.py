@@ -73,7 +73,8 @@ def test_a_step_is_drawn_as_its_time_however_many_share_it() -> None:
     assert axes.get_ylabel() == "ms a step"
     (line,) = axes.lines[:1]
     # At 10 tokens/s of all sequences.
-    assert line.get_xydata().tolist() == [[1, 100.0], [4, 400.0]]
+    points: Any = line.get_xydata()
+    assert points.tolist() == [[1, 100.0], [4, 400.0]]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4"]
 
 
