@@ -96,7 +96,7 @@ def plan(
     held = every
     if one_at_a_time:
         every = [(batches[0], depth) for depth in depths]
-        every += [(batch, depths[0]) for batch in batches[1:]]
+        every += [(batch, depths[0]) for batch in batches]
         batches = batches[:1]
         held = [(batches[0], 0)]
     cases = [

@@ -37,7 +37,7 @@ def hardware_of(told: Row) -> str:
     """Of an answer's environment: the GPU, or how much of the CPU."""
     if told["gpu"]:
         return str(told["gpu"])
-    threads = told["threads"] or told["cores"]
+    threads = told["threads"]
     return f"{threads} thread{'s' * (threads != 1)} of {told['cpu']}"
 
 

@@ -111,7 +111,7 @@ def test_the_readme_has_a_line_for_each_group_of_each_answer() -> None:
     head = "| A GPU | mini | bfloat16 | 3 × edit | lookup | 2.00 | 33 % | 3.00 | 2.00 ["
     assert line.startswith(head)
     assert line.endswith("] × | 1 |")
-    on_cpu = {"gpu": None, "cpu": "A CPU", "threads": None, "cores": 2}
+    on_cpu = {"gpu": None, "cpu": "A CPU", "threads": 2}
     both = guess_markdown([answer, {**answer, "environment": {**answer["environment"], **on_cpu}}])
     assert "| 2 threads of A CPU | mini |" in both
     assert guess_markdown([]) == ""
