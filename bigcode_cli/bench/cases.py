@@ -57,6 +57,18 @@ class Case:
         return [Random(row).choices(range(vocab_size), k=held) for row in range(self.batch_size)]
 
 
+def borders(most: int, *, first: int, clear: int = 1) -> list[int]:
+    """Powers of two from the first on, with what lies just below and above: where costs may jump.
+
+    Args:
+        most: none is above.
+        clear: how far below a power; decoding so many tokens from there does not reach it.
+    """
+    powers = [2**exponent for exponent in range(most.bit_length()) if first <= 2**exponent <= most]
+    sizes = [size for power in powers for size in (power - clear, power, power + 1)]
+    return [size for size in dict.fromkeys([*sizes, most]) if size <= most]
+
+
 def plan(
     *,
     prompts: Sequence[int],
@@ -66,10 +78,13 @@ def plan(
     scores: Sequence[int],
     end_to_end: bool,
     n_positions: int,
+    one_at_a_time: bool = False,
 ) -> list[Case]:
     """Every size of every kind; a size of 0 leaves its kind out.
 
     Args:
+        one_at_a_time: instead of every combination, depths with the first number of sequences,
+            numbers of sequences at the first depth, and lengths of one number at no depth.
         end_to_end: whether there is a tokenizer for it; at the first sizes that are not 0,
             if the model has room for both.
         n_positions: the longest sequence that the model takes.
@@ -77,15 +92,22 @@ def plan(
     Raises:
         UsageError: a case is longer, or there is none.
     """
+    every = list(product(batches, depths))
+    held = every
+    if one_at_a_time:
+        every = [(batches[0], depth) for depth in depths]
+        every += [(batch, depths[0]) for batch in batches]
+        batches = batches[:1]
+        held = [(batches[0], 0)]
     cases = [
         Case(kind="pp", n_prompt=size, n_depth=depth, batch_size=batch)
-        for batch, depth, size in product(batches, depths, filter(None, prompts))
+        for (batch, depth), size in product(held, filter(None, prompts))
         # What several sequences hold cannot be had without running it anew.
         if batch == 1 or not depth
     ]
     cases += [
         Case(kind="tg", n_gen=size, n_depth=depth, batch_size=batch)
-        for batch, depth, size in product(batches, depths, filter(None, gens))
+        for (batch, depth), size in product(every, filter(None, gens))
     ]
     cases += [
         Case(kind="sc", n_prompt=size, batch_size=batch)

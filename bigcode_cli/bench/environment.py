@@ -21,7 +21,7 @@ def environment(
     revision: str | None,
     options: LoadOptions,
 ) -> dict[str, Any]:
-    """The model, the program and the machine.
+    """The model, the program and the machine, with how many threads compute and what else it does.
 
     Args:
         info: of the loaded model; ``load_s``: seconds that loading took, if anything was.
@@ -29,9 +29,12 @@ def environment(
         revision: likewise.
         options: that it was loaded with.
     """
+    import torch
+
     return {
         **machine(info.device),
-        "threads": options.threads,
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "model": model,
         "revision": revision,
         "backend": info.name,

@@ -9,21 +9,23 @@ from random import Random
 from typing import Literal, get_args
 
 from bigcode_cli.bench.infill_tasks import InfillTask
+from bigcode_cli.bench.repeats import repeats
 from bigcode_cli.errors import InputError, UsageError
 from bigcode_cli.folders import list_files, matches
 
-Kind = Literal["line", "block", "rest", "span"]
-"""What a hole takes: a whole line, 2 to 8 of them, the rest of a line, or a part of a line with
-text on both sides."""
+Kind = Literal["line", "block", "rest", "span", "edit"]
+"""What a hole takes: a whole line, 2 to 8 of them, the rest of a line, a part of a line with text
+on both sides, or 3 to 15 lines that are much like others near them (``repeats``)."""
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("line", "block", "rest", "span")
+"""Those that stand for code as it comes."""
 
 MAX_BYTES = 400_000
 MAX_LINE = 1_000
 MAX_HOLE = 400
-"""Characters of a block: about what 128 tokens hold."""
+"""Characters of a block or an edit: about what 128 tokens hold."""
 
-BLOCK_LINES = (2, 8)
+BLOCK_LINES, EDIT_LINES = (2, 8), (3, 15)
 TRIES = 20
 """Places tried in a file before the next one is taken."""
 
@@ -51,18 +53,18 @@ Finder = Callable[[_Source, Random], Range | None]
 
 
 def parse_kinds(text: str | None) -> tuple[Kind, ...]:
-    """The kinds that a comma-separated list names; all of them without one.
+    """The kinds that a comma-separated list names; all but edits without one.
 
     Raises:
         UsageError: there is no such kind.
     """
     if text is None:
         return KINDS
-    names = {kind: kind for kind in KINDS}
+    names: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
     wanted = [name.strip() for name in text.split(",")]
     if unknown := [name for name in wanted if name not in names]:
-        raise UsageError(f"no such kind of hole: {unknown[0]!r}", f"use {', '.join(KINDS)}")
-    return tuple(dict.fromkeys(names[name] for name in wanted if name in KINDS))
+        raise UsageError(f"no such kind of hole: {unknown[0]!r}", f"use {', '.join(names)}")
+    return tuple(dict.fromkeys(names[name] for name in wanted))
 
 
 def draw_tasks(
@@ -180,7 +182,21 @@ def _line(source: _Source, rng: Random) -> Range | None:
 
 
 def _block(source: _Source, rng: Random) -> Range | None:
-    count = rng.randint(*BLOCK_LINES)
+    return _lines(source, rng, BLOCK_LINES)
+
+
+def _edit(source: _Source, rng: Random) -> Range | None:
+    place = _lines(source, rng, EDIT_LINES)
+    if place is None:
+        return None
+    start, end = place
+    text = source.text
+    return place if repeats(text[:start], text[start:end], text[end:]) else None
+
+
+def _lines(source: _Source, rng: Random, counts: tuple[int, int]) -> Range | None:
+    """Whole lines that begin and end with text, at least two that say something."""
+    count = rng.randint(*counts)
     row = rng.randrange(len(source.lines))
     last = row + count - 1
     if last >= len(source.lines) or not (source.lines[row].strip() and source.lines[last].strip()):
@@ -217,4 +233,10 @@ def _says(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
-_FINDERS: dict[Kind, Finder] = {"line": _line, "block": _block, "rest": _rest, "span": _span}
+_FINDERS: dict[Kind, Finder] = {
+    "line": _line,
+    "block": _block,
+    "rest": _rest,
+    "span": _span,
+    "edit": _edit,
+}

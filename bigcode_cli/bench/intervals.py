@@ -41,6 +41,31 @@ def bootstrap_mean(values: Sequence[float], *, resamples: int = 2000) -> tuple[f
     return means[tail], means[-tail - 1]
 
 
+def bootstrap_ratio(
+    items: Sequence[tuple[float, float]], *, resamples: int = 2000
+) -> tuple[float, float]:
+    """The 95 % percentile interval of a ratio of sums, such as of two times over all tasks.
+
+    Whole items are drawn; see ``bootstrap_ratio_difference``. The draws are the same every time.
+
+    Args:
+        items: numerator and denominator of each; the denominators are above 0.
+
+    Raises:
+        ValueError: there is no item.
+    """
+    if not items:
+        raise ValueError("an interval needs at least one item")
+    draw = Random(0).choices
+    ratios = []
+    for _ in range(resamples):
+        above, below = map(sum, zip(*draw(items, k=len(items)), strict=True))
+        ratios.append(above / below)
+    ratios.sort()
+    tail = round(resamples * 0.025)
+    return ratios[tail], ratios[-tail - 1]
+
+
 def bootstrap_ratio_difference(
     first: Sequence[tuple[float, float]],
     second: Sequence[tuple[float, float]],

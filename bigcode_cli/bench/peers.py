@@ -4,7 +4,9 @@ It is timed without ``generate``, whose bookkeeping would only slow it down: its
 and the arg-max alone, ids staying on the device. Attention is SDPA. Compiled is its best way to
 decode on a GPU: a static cache, exactly as long as the case needs, and each step of a token as
 one compiled graph (``torch.compile`` in mode ``reduce-overhead``); prompts are run as they are, as
-``generate`` does.
+``generate`` does. Logits are computed of no position but the last of a prompt, and of as many
+texts at once as have room: versions that know no better would fail at batches that the model itself
+has room for.
 """
 
 import inspect
@@ -30,6 +32,12 @@ TRANSFORMERS = "transformers"
 COMPILED = "transformers-compiled"
 PEERS = (TRANSFORMERS, COMPILED)
 _COMPILE_MODE = "reduce-overhead"
+_PASS_TOKENS = 65536
+"""Of all sequences together, that a pass which is not timed takes at most: more is only memory."""
+_LOGITS_SHARE = 4
+"""Logits of scored texts take this part of the free memory at most, or those of one text."""
+_LOGIT_COPIES = 4
+"""As stored, in float32, and what their cross-entropy makes of them."""
 
 Model = Callable[..., Any]
 Step = Callable[[Tensor, Any, Tensor], Tensor]
@@ -144,7 +152,7 @@ class TransformersSide:
     def _prefill(self, case: Case, ids: Tensor) -> Iterator[Mark]:
         cache = _dynamic_cache(self._model)
         if case.n_depth:
-            self._feed(ids[:, : case.n_depth], cache)
+            self._fill(ids[:, : case.n_depth], cache)
         yield "begun"
         logits = self._feed(ids[:, case.n_depth :], cache)
         yield "ended"
@@ -155,23 +163,42 @@ class TransformersSide:
         self._prepare(case)
         first = ids.shape[1]
         slots = torch.arange(first, first + case.n_gen, device=self._device)[:, None].unbind()
-        chosen = [self._feed(ids, self._cache).argmax(-1)]
+        chosen = [self._fill(ids, self._cache).argmax(-1)]
         yield "begun"
         for slot in slots:
             chosen += [self._step(chosen[-1], self._cache, slot)]
         yield "ended"
         self.ids = torch.cat(chosen, dim=1).tolist()
 
-    def _score(self, case: Case, ids: Tensor) -> Iterator[Mark]:  # noqa: ARG002
+    def _score(self, case: Case, ids: Tensor) -> Iterator[Mark]:
+        at_once = self._texts_at_once(case)
         yield "begun"
-        self.nll = float(self._model(ids, labels=ids, use_cache=False).loss)
+        losses = [
+            self._model(some, labels=some, use_cache=False).loss * len(some)
+            for some in torch.split(ids, at_once)
+        ]
+        self.nll = float(sum(losses)) / len(ids)
         yield "ended"
+
+    def _texts_at_once(self, case: Case) -> int:
+        free = free_bytes(self._device)
+        one = case.n_prompt * self._vocab_size * torch.float32.itemsize * _LOGIT_COPIES
+        return case.batch_size if free is None else max(1, free // _LOGITS_SHARE // one)
+
+    def _fill(self, ids: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
+        """``_feed``, in several passes where one would take much memory."""
+        chunks = torch.split(ids, max(1, _PASS_TOKENS // len(ids)), dim=1)
+        return [self._feed(chunk, cache) for chunk in chunks][-1]
 
     def _feed(self, ids: Tensor, cache: Any) -> Tensor:  # noqa: ANN401
         """Run ids behind what the cache holds; the logits of the last, ``(batch, 1, vocab)``."""
-        last = {"logits_to_keep": 1} if _takes(self._model, "logits_to_keep") else {}
-        output = self._model(ids, past_key_values=cache, use_cache=True, **last)
-        return output.logits[:, -1:]  # type: ignore[no-any-return]
+        model = self._model
+        if _takes(model, "logits_to_keep"):
+            output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return output.logits  # type: ignore[no-any-return]
+        trunk, head = model.transformer, model.lm_head  # type: ignore[attr-defined]
+        hidden = trunk(ids, past_key_values=cache, use_cache=True).last_hidden_state
+        return head(hidden[:, -1:])  # type: ignore[no-any-return]
 
     def _plain_step(self, last: Tensor, cache: Any, slot: Tensor) -> Tensor:  # noqa: ANN401, ARG002
         return self._feed(last, cache).argmax(-1)

@@ -3,6 +3,7 @@
 import html
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bigcode_cli.errors import UsageError
@@ -12,7 +13,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
-Group = tuple[str, str, Callable[[Row], bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one panel is about.
+
+    Attributes:
+        size: on the horizontal axis.
+        belongs: whether a row does.
+        is_time: drawn are milliseconds a step, not tokens a second: a step that costs more than
+            its neighbours shows, however many sequences share it.
+    """
+
+    title: str
+    size: str
+    belongs: Callable[[Row], bool]
+    is_time: bool = False
+
+
+Series = dict[str, list[Row]]
+"""A line each, in the order of the size."""
 
 _PANEL_INCHES = (5.5, 3.8)
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -20,22 +41,23 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 _MARKERS = "osD^vP"
 
-_GROUPS: tuple[Group, ...] = (
-    ("prompt", "n_prompt", lambda row: row["n_prompt"] > 0 and not row["scored"]),
-    ("decode, by depth", "n_depth", lambda row: row["n_gen"] > 0),
-    ("decode, by sequences at once", "batch_size", lambda row: row["n_gen"] > 0),
-    ("scoring", "n_prompt", lambda row: row["scored"]),
+_GROUPS = (
+    Group("prompt", "n_prompt", lambda row: row["n_prompt"] > 0 and not row["scored"]),
+    Group("decode, by depth", "n_depth", lambda row: row["n_gen"] > 0, is_time=True),
+    Group("decode, by sequences", "batch_size", lambda row: row["n_gen"] > 0, is_time=True),
+    Group("scoring", "n_prompt", lambda row: row["scored"]),
 )
-"""Titles, the size on the horizontal axis, and the rows."""
 
 _SIZES = ("n_prompt", "n_gen", "n_depth", "batch_size")
 _SHORT = {"n_prompt": "p", "n_gen": "n", "n_depth": "d", "batch_size": "b"}
 
 _AXES = {
-    "n_prompt": "tokens",
+    "n_prompt": "tokens of each text",
     "n_depth": "tokens in the cache before",
-    "batch_size": "sequences",
+    "batch_size": "sequences at once",
 }
+
+_LEGEND_LINES = 10
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -67,15 +89,15 @@ def require_matplotlib() -> None:
 
 
 def draw(rows: Sequence[Row], facts: str, suffix: str) -> bytes:
-    """Draw tokens a second against what varies, a line an engine: the bytes of a file.
+    """Draw what varies, a line an engine, on an axis of powers of two: the bytes of a file.
 
-    Whiskers are the 95 % intervals of the medians. A size that does not vary makes bars.
+    Whiskers are the 95 % intervals of the medians. Work of one size makes bars.
 
     Args:
         suffix: ``.png``, or ``.html`` for a page that holds the picture and loads nothing.
     """
     told = [row for row in rows if "median_ts" in row and not row["end_to_end"]]
-    figure = _figure([(group, some) for group in _GROUPS if (some := _varied(group, told))])
+    figure = _figure(told)
     picture = io.BytesIO()
     if suffix == ".png":
         figure.suptitle(_folded(facts), fontsize=7)
@@ -87,63 +109,106 @@ def draw(rows: Sequence[Row], facts: str, suffix: str) -> bytes:
     return _PAGE.format(picture=drawing, facts=html.escape(facts)).encode()
 
 
-def _varied(group: Group, rows: Sequence[Row]) -> list[Row]:
-    """The rows of a panel; decoding has two, of which the one whose size does not vary goes."""
-    title, size, belongs = group
-    some = [row for row in rows if belongs(row)]
-    varies = len({row[size] for row in some}) > 1
-    if title.startswith("decode") and not varies:
-        other = "batch_size" if size == "n_depth" else "n_depth"
-        if size == "batch_size" or len({row[other] for row in some}) > 1:
-            return []
-    return some
+def _lines_of(group: Group, rows: Sequence[Row]) -> Series:
+    """For each engine, and each of the other sizes if there are several, how the size matters.
+
+    What was measured at one size alone is no line.
+    """
+    some = [row for row in rows if group.belongs(row)]
+    others = [name for name in _SIZES if name != group.size]
+    series: dict[tuple[object, ...], list[Row]] = {}
+    for row in some:
+        series.setdefault((row["engine"], *(row[name] for name in others)), []).append(row)
+    longer = {
+        key: sorted(mine, key=lambda row: float(row[group.size]))
+        for key, mine in series.items()
+        if len({row[group.size] for row in mine}) > 1
+    }
+    varied = [at for at, _ in enumerate(others, start=1) if len({key[at] for key in longer}) > 1]
+    return {
+        " ".join([str(key[0]), *(f"{_SHORT[others[at - 1]]}{key[at]}" for at in varied)]): mine
+        for key, mine in longer.items()
+    }
 
 
-def _figure(panels: Sequence[tuple[Group, Sequence[Row]]]) -> "Figure":
+def _singles(rows: Sequence[Row], lines: Sequence[Series]) -> list[Row]:
+    """What is on no line."""
+    shown = {id(row) for series in lines for mine in series.values() for row in mine}
+    return [row for row in rows if id(row) not in shown]
+
+
+def _figure(rows: Sequence[Row]) -> "Figure":
     from matplotlib.figure import Figure
 
-    count = max(len(panels), 1)
+    panels = [(group, series) for group in _GROUPS if (series := _lines_of(group, rows))]
+    singles = _singles(rows, [series for _, series in panels])
+    count = max(len(panels) + bool(singles), 1)
     columns = min(count, 2)
     lines = -(-count // columns)
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(width * columns, height * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).flat
-    for place, ((title, size, _), rows) in zip(axes, panels, strict=False):
-        place.set_title(title)
-        if len({row[size] for row in rows}) > 1:
-            _lines(place, size, rows)
-        else:
-            _bars(place, rows)
-    for place in list(axes)[len(panels) :]:
+    places = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for place, (group, series) in zip(places, panels, strict=False):
+        _lines(place, group, series)
+    if singles:
+        _bars(places[len(panels)], singles)
+    for place in places[count:]:
         place.set_axis_off()
     return figure
 
 
-def _lines(axes: "Axes", size: str, rows: Sequence[Row]) -> None:
-    """Tokens a second against a size, for each engine and each of the other sizes."""
-    series: dict[str, list[Row]] = {}
-    for row in rows:
-        others = [name for name in _SIZES if name != size and len({r[name] for r in rows}) > 1]
-        marks = "".join(f" {_SHORT[name]}{row[name]}" for name in others)
-        series.setdefault(row["engine"] + marks, []).append(row)
-    for number, (name, some) in enumerate(series.items()):
-        ordered = sorted(some, key=lambda row: row[size])
+def _lines(axes: "Axes", group: Group, series: Series) -> None:
+    for number, (name, rows) in enumerate(series.items()):
+        values = [_value(row, row["median_ts"], group) for row in rows]
+        bounds = [
+            sorted(_value(row, end, group) for end in row["median_ts_interval"]) for row in rows
+        ]
         axes.errorbar(
-            [row[size] for row in ordered],
-            [row["median_ts"] for row in ordered],
-            yerr=_whiskers(ordered),
+            [row[group.size] for row in rows],
+            values,
+            yerr=[
+                [value - low for value, (low, _) in zip(values, bounds, strict=True)],
+                [high - value for value, (_, high) in zip(values, bounds, strict=True)],
+            ],
             label=name,
             color=_COLOURS[number % len(_COLOURS)],
-            marker=_MARKERS[number % len(_MARKERS)],
-            capsize=3,
+            marker=_MARKERS[number // len(_COLOURS) % len(_MARKERS)],
+            markersize=4,
+            linewidth=1.2,
+            capsize=2,
         )
-    axes.set_xlabel(_AXES[size])
-    if size == "batch_size":
-        axes.set_xscale("log", base=2)
-    axes.set_ylabel("tokens/s")
+    _scale(axes, sorted({row[group.size] for rows in series.values() for row in rows}))
+    axes.set_title(group.title)
+    axes.set_xlabel(_AXES[group.size])
+    axes.set_ylabel("ms a step" if group.is_time else "tokens/s")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=7, ncols=-(-len(series) // _LEGEND_LINES))
+
+
+def _value(row: Row, speed: float, group: Group) -> float:
+    """Of a speed in tokens a second, what is drawn."""
+    return 1000 * float(row["batch_size"]) / speed if group.is_time else speed
+
+
+def _scale(axes: "Axes", sizes: Sequence[int]) -> None:
+    """Powers of two, each as far from the next; below the first that is no 0 the axis is even."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    least = next(size for size in sizes if size)
+    if sizes[0]:
+        axes.set_xscale("log", base=2)
+    else:
+        axes.set_xscale("symlog", base=2, linthresh=least, linscale=0.5)
+    powers = [2**exponent for exponent in range(sizes[-1].bit_length()) if 2**exponent >= least]
+    step = -(-len(powers) // 10)
+    ticks = [*([] if sizes[0] else [0]), *powers[::step]]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    if not sizes[0]:
+        axes.set_xlim(left=-least / 4)
 
 
 def _bars(axes: "Axes", rows: Sequence[Row]) -> None:

@@ -7,15 +7,17 @@ from bigcode_cli.bench.sides import OURS
 
 Row = dict[str, Any]
 
-TITLES = ("hardware", "model", "weights", "test", "ours", "of limit")
-FIGURES = {"ours", "of limit", "ratio"}
+TITLES = ("hardware", "model", "weights", "test", "ours", "first token, ms", "of limit")
+FIGURES = {"ours", "first token, ms", "of limit", "ratio"}
 
 
 def table(answers: Sequence[Row]) -> str:
     """A line for each case of each answer, in Markdown: tokens a second, and a column each peer.
 
-    The ratio is to the fastest peer of the case, with its 95 % interval.
+    The ratio is to the fastest peer of the case, with its 95 % interval. No answer is no table.
     """
+    if not answers:
+        return ""
     peers = list(
         dict.fromkeys(
             row["engine"]
@@ -24,16 +26,24 @@ def table(answers: Sequence[Row]) -> str:
             if row["engine"] != OURS
         )
     )
-    titles = [*TITLES[:-1], *peers, *(["ratio"] if peers else []), TITLES[-1]]
+    titles = [*TITLES[:-2], *peers, *(["ratio"] if peers else []), *TITLES[-2:]]
     right = FIGURES | set(peers)
     rule = ["---:" if title in right else "---" for title in titles]
     lines = [line for answer in answers for line in _lines(answer, peers)]
     return "".join(f"| {' | '.join(line)} |\n" for line in (titles, rule, *lines))
 
 
+def hardware_of(told: Row) -> str:
+    """Of an answer's environment: the GPU, or how much of the CPU."""
+    if told["gpu"]:
+        return str(told["gpu"])
+    threads = told["threads"]
+    return f"{threads} thread{'s' * (threads != 1)} of {told['cpu']}"
+
+
 def _lines(answer: Row, peers: Sequence[str]) -> list[list[str]]:
     told = answer["environment"]
-    hardware = told["gpu"] or f"{told['threads']} threads of {told['cpu']}"
+    hardware = hardware_of(told)
     lines = []
     for ours in answer["results"]:
         if ours["engine"] != OURS or "median_ts" not in ours:
@@ -48,7 +58,7 @@ def _lines(answer: Row, peers: Sequence[str]) -> list[list[str]]:
         if peers:
             best = max(others.values(), key=lambda row: float(row["median_ts"]), default=None)
             line.append("" if best is None else _ratio(best))
-        lines.append([*line, _limit(ours)])
+        lines.append([*line, _first(ours), _limit(ours)])
     return lines
 
 
@@ -58,8 +68,15 @@ def _speed(row: Row) -> str:
 
 
 def _ratio(row: Row) -> str:
+    if row.get("ratio") is None:
+        return ""
     low, high = row["ratio"]["interval"]
     return f"{row['ratio']['median']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _first(row: Row) -> str:
+    seconds = row.get("first_token_s")
+    return "" if seconds is None else f"{seconds * 1000:,.1f}"
 
 
 def _limit(row: Row) -> str:

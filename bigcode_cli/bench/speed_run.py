@@ -1,11 +1,8 @@
 """One measurement of speed: what is timed, on which sides, and what came of it."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
-
-import torch
 
 from bigcode_cli.bench import peers
 from bigcode_cli.bench.cases import Case
@@ -94,8 +91,6 @@ class Bench:
             ),
             "random_weights": subject.folder is None,
             "parameters": subject.config.parameter_count(),
-            "threads": torch.get_num_threads(),
-            "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             "repetitions": repetitions,
             **({"transformers": peers.peer_version()} if others else {}),
             "limits": asdict(limits),

@@ -72,9 +72,10 @@ class TaskFlags:
         str | None,
         typer.Option(
             "--kind",
-            metavar="line,block,rest,span",
-            help="What a hole takes: a line, 2 to 8 lines, the rest of a line, a part of a line.",
-            show_default="all in turn",
+            metavar="KIND,…",
+            help="What a hole takes: line, block (2 to 8 lines), rest or span (of a line), edit "
+            "(3 to 15 lines much like others near them).",
+            show_default="all but edits in turn",
             rich_help_panel=TASKS,
         ),
     ] = None

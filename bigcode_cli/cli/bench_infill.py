@@ -40,14 +40,14 @@ def bench_infill(
         UsageError: flags that go together with none that is given.
         typer.Exit: tasks failed, which is told.
     """
-    _check(own)
+    check_tasks(own)
     base = way.request(own.seed)
     with (
         TerminalReporter(speech.quiet) as report,
         open_answer(None, "utf-8") as answer,
         open_answer(save, "utf-8") if save else nullcontext() as file,
     ):
-        tasks = _tasks(own, report)
+        tasks = open_tasks(own, report)
         if own.execute:
             _check_sandbox()
         session = open_session(model, report)
@@ -60,7 +60,7 @@ def bench_infill(
     _tell_failures(measured)
 
 
-def _check(own: TaskFlags) -> None:
+def check_tasks(own: TaskFlags) -> None:
     """Refuse what would be silently without effect."""
     if own.infill is None and (own.execute or own.limit):
         raise UsageError(f"{'--execute' if own.execute else '--limit'} needs --infill FILE")
@@ -70,7 +70,13 @@ def _check(own: TaskFlags) -> None:
                 raise UsageError(f"--{name} needs --infill-repo DIR")
 
 
-def _tasks(own: TaskFlags, report: Reporter) -> list["InfillTask"]:
+def open_tasks(own: TaskFlags, report: Reporter) -> list["InfillTask"]:
+    """Those of the file, and those cut from the folders.
+
+    Raises:
+        InputError: there are none.
+        UsageError: no kind has such a name.
+    """
     from bigcode_cli.bench.infill_repo import draw_tasks, parse_kinds
     from bigcode_cli.bench.infill_tasks import read_tasks, spaced
 

@@ -86,19 +86,15 @@ def _prepare(
         subject = Subject.of(folder)
     else:
         subject = Subject.shape(flags.shape)
-    prompts = flags.sizes("n-prompt", flags.n_prompt, defaults.N_PROMPT)
-    depths = flags.sizes("n-depth", flags.n_depth, defaults.N_DEPTH)
-    batches = flags.sizes("batch-size", flags.batch_size, defaults.BATCH_SIZE, least=1)
+    sizes = _sizes(flags, subject.config.n_positions)
+    prompts, depths, batches = sizes["prompts"], sizes["depths"], sizes["batches"]
     cases = plan(
-        prompts=prompts,
-        gens=flags.sizes("n-gen", flags.n_gen, defaults.N_GEN),
-        scores=flags.sizes("n-score", flags.n_score, defaults.N_SCORE),
-        depths=depths,
-        batches=batches,
-        end_to_end=subject.folder is not None,
+        **sizes,
+        one_at_a_time=bool(flags.sweep),
+        end_to_end=subject.folder is not None and not flags.sweep,
         n_positions=subject.config.n_positions,
     )
-    if any(prompts) and any(depths) and max(batches) > 1:
+    if any(prompts) and any(depths) and max(batches) > 1 and not flags.sweep:
         report.note("prompts at a depth are timed of one sequence alone")
     if old is not None and not {case.label for case in cases} & {
         row["test"] for row in old["results"] if is_comparable(row)
@@ -113,11 +109,40 @@ def _prepare(
         peers,
         options,
         revision=model.revision,
-        repetitions=flags.repetitions or defaults.REPETITIONS,
+        repetitions=flags.repetitions or _repetitions(flags),
         report=report,
     )
     report.progress(label, 1, 1, "")
     return bench
+
+
+def _repetitions(flags: SpeedFlags) -> int:
+    return defaults.SWEEP_REPETITIONS if flags.sweep else defaults.REPETITIONS
+
+
+def _sizes(flags: SpeedFlags, n_positions: int) -> dict[str, list[int]]:
+    """What is asked for, else what a sweep or a plain run takes, as ``plan`` calls it."""
+    from bigcode_cli.bench.cases import borders
+
+    gens = defaults.SWEEP_GEN if flags.sweep else defaults.N_GEN
+    found = {
+        "prompts": flags.sizes("n-prompt", flags.n_prompt, defaults.N_PROMPT),
+        "gens": flags.sizes("n-gen", flags.n_gen, gens),
+        "scores": flags.sizes("n-score", flags.n_score, defaults.N_SCORE),
+        "depths": flags.sizes("n-depth", flags.n_depth, defaults.N_DEPTH),
+        "batches": flags.sizes("batch-size", flags.batch_size, defaults.BATCH_SIZE, least=1),
+    }
+    if not flags.sweep:
+        return found
+    taken = max(found["gens"]) + 1
+    if flags.n_prompt is None:
+        found["prompts"] = borders(min(defaults.SWEEP_PROMPT, n_positions), first=16)
+    if flags.n_depth is None:
+        most = max(min(defaults.SWEEP_DEPTH, n_positions - taken), 0)
+        found["depths"] = list(dict.fromkeys([0, *borders(most, first=64, clear=taken)]))
+    if flags.batch_size is None:
+        found["batches"] = borders(defaults.SWEEP_BATCH, first=2)
+    return found
 
 
 def _show(content: Content, answer: Answer, format_: str) -> None:

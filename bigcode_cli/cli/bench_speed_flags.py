@@ -1,5 +1,6 @@
 """The options of bench that are about speed."""
 
+from collections.abc import Container
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,9 @@ from bigcode_cli.errors import UsageError
 SPEED, COMPARISON = "Speed", "Comparison"
 
 N_PROMPT, N_GEN, N_SCORE, N_DEPTH, BATCH_SIZE, REPETITIONS = "512", "128", "0", "0", "1", 5
+SWEEP_GEN, SWEEP_REPETITIONS = "16", 3
+SWEEP_PROMPT, SWEEP_DEPTH, SWEEP_BATCH = 8192, 8000, 256
+"""The most that a sweep goes to, where the model goes so far."""
 
 
 def parse_sizes(name: str, text: str, *, least: int) -> list[int]:
@@ -102,8 +106,18 @@ class SpeedFlags:
             "-r",
             metavar="N",
             min=1,
-            help="Runs that count, after one that warms up.",
+            help="Runs that count, after one that warms up; of guesses, turns of each task "
+            "(by default 2).",
             show_default=str(REPETITIONS),
+            rich_help_panel=SPEED,
+        ),
+    ] = None
+    sweep: Annotated[
+        bool | None,
+        typer.Option(
+            "--sweep",
+            help="Vary one size at a time, to see how cost grows: by default lengths, depths and "
+            "sequences just below, at and above powers of two, 16 tokens each, 3 runs.",
             rich_help_panel=SPEED,
         ),
     ] = None
@@ -146,14 +160,14 @@ class SpeedFlags:
         ),
     ] = None
 
-    def refuse(self) -> None:
-        """Refuse all of them, where holes are filled.
+    def refuse(self, but: Container[str] = ()) -> None:
+        """Refuse all of them, where holes are filled, but those of these names.
 
         Raises:
-            UsageError: one is given.
+            UsageError: another is given.
         """
         for field in fields(self):
-            if getattr(self, field.name) is not None:
+            if field.name not in but and getattr(self, field.name) is not None:
                 name = field.name.replace("_", "-")
                 raise UsageError(
                     f"--{name} is about speed, --infill and --infill-repo about quality",

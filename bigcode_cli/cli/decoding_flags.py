@@ -166,6 +166,11 @@ class SpeculationFlags:
         if self.lookup and self.draft is not None:
             raise UsageError("--lookup and --draft do not go together", "choose who guesses")
 
+    @property
+    def are_made(self) -> bool:
+        """Whether any guess is to be made."""
+        return self.lookup or self.draft is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitFlags:

@@ -2,7 +2,9 @@
 
 What stands between ``<!-- help: models pull -->`` and ``<!-- end help -->`` is what ``bigcode
 models pull --help`` prints, 80 columns wide; between ``<!-- speed: tests/benchmarks/speed-*.json
--->`` and ``<!-- end speed -->`` a table of those answers of ``bigcode bench --save``.
+-->`` and ``<!-- end speed -->`` a table of those answers of ``bigcode bench --save``; between
+``<!-- guesses: tests/benchmarks/lookup-*.json -->`` and ``<!-- end guesses -->`` one of those that
+were asked for with ``--lookup`` or ``--draft``.
 """
 
 import json
@@ -19,7 +21,9 @@ WIDTH = 78
 """What a page takes of 80 columns."""
 BLOCK = re.compile(r"(<!-- help:(?P<command>[^>]*)-->\n).*?(<!-- end help -->)", re.DOTALL)
 
-SPEEDS = re.compile(r"(<!-- speed:(?P<files>[^>]*)-->\n).*?(<!-- end speed -->)", re.DOTALL)
+TABLES = re.compile(
+    r"(<!-- (?P<kind>speed|guesses):(?P<files>[^>]*)-->\n).*?(<!-- end (?P=kind) -->)", re.DOTALL
+)
 
 
 def help_page(*names: str) -> str:
@@ -48,26 +52,28 @@ def fill_blocks(text: str) -> str:
     return BLOCK.sub(filled, text)
 
 
-def fill_speeds(text: str, folder: Path) -> str:
-    """The text with every table of speeds as it should be.
+def fill_tables(text: str, folder: Path) -> str:
+    """The text with every table of what was measured as it should be.
 
     Args:
         folder: where the patterns of files begin.
     """
 
     def filled(block: re.Match[str]) -> str:
+        from bigcode_cli.bench.guess_report import guess_markdown
         from bigcode_cli.bench.speed_readme import table
 
         files = sorted(path for part in block["files"].split() for path in folder.glob(part))
         answers = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        return f"{block[1]}\n{table(answers)}\n{block[3]}"
+        made = guess_markdown(answers) if block["kind"] == "guesses" else table(answers)
+        return f"{block[1]}\n{made}\n{block[4]}" if made else f"{block[1]}{block[4]}"
 
-    return SPEEDS.sub(filled, text)
+    return TABLES.sub(filled, text)
 
 
 def main(file: Path) -> None:
     """Bring a file up to date."""
-    text = fill_speeds(fill_blocks(file.read_text(encoding="utf-8")), file.parent)
+    text = fill_tables(fill_blocks(file.read_text(encoding="utf-8")), file.parent)
     file.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -56,9 +56,7 @@ def layouts(rows: int, columns: int, bits: int) -> Iterator[Config]:
     """Layouts worth timing: tiles of 16 to 128 numbers a thread, long in the row."""
     default = default_config("matvec", rows, columns, bits)
     found = {default}
-    # Unpacked, four bits fill more registers.
-    tiles = _TILES[:2] if bits == 4 else _TILES
-    for block_k, tile, warps in product((512, 1024, 2048), tiles, (4, 8)):
+    for block_k, tile, warps in product((512, 1024, 2048), _TILES, (4, 8)):
         block_n = tile // block_k
         fits = block_k < 2 * columns and 1 <= block_n <= 16
         if fits and 16 <= tile // (32 * warps) <= 64 and rows // block_n >= 64:
@@ -109,7 +107,7 @@ def arguments(case: Case, pointers: dict[str, Any]) -> dict[str, Any]:
 def dtypes(case: Case) -> dict[str, torch.dtype]:
     """Of the tensors that the kernel is handed."""
     half = torch.bfloat16
-    weight = {16: half, 8: torch.int8, 4: torch.uint8}[case.bits]
+    weight = {16: half, 8: torch.int8, 4: torch.int32}[case.bits]
     normed = case.role in {"projection", "up", "head"}
     summed = case.role in {"output", "down", "head"}
     return {
@@ -139,7 +137,7 @@ def drawn(case: Case) -> dict[str, Tensor]:
     """Random tensors of the kinds that ``dtypes`` names."""
     kinds = dtypes(case)
     groups = -(-case.columns // _GROUP)
-    shape = (case.rows, groups * 32 if case.bits == 4 else case.columns)
+    shape = (case.rows, groups * 8 if case.bits == 4 else case.columns)
     if case.bits == 16:
         weight = torch.randn(shape, device="cuda").to(torch.bfloat16)
     else:

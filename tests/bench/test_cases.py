@@ -1,12 +1,14 @@
 import pytest
 
-from bigcode_cli.bench.cases import Case, plan
+from bigcode_cli.bench.cases import Case, borders, plan
 from bigcode_cli.errors import UsageError
 
 
 def planned(n_positions: int = 8192, **sizes: list[int]) -> list[str]:
     lists = {"prompts": [512], "gens": [128], "depths": [0], "batches": [1], "scores": [0]}
-    cases = plan(**{**lists, **sizes}, end_to_end=True, n_positions=n_positions)
+    cases = plan(
+        **{**lists, **sizes}, end_to_end=True, n_positions=n_positions, one_at_a_time=False
+    )
     return [case.label for case in cases]
 
 
@@ -55,3 +57,20 @@ def test_ids_are_the_same_each_time_and_other_ones_in_each_sequence() -> None:
     assert len(first) == len(second) == 13
     assert first != second
     assert set(first + second) <= set(range(50))
+
+
+def test_borders_are_powers_of_two_with_what_lies_around_them() -> None:
+    assert borders(40, first=8) == [7, 8, 9, 15, 16, 17, 31, 32, 33, 40]
+    assert borders(9, first=2) == [1, 2, 3, 4, 5, 7, 8, 9]
+    assert borders(100, first=64, clear=17) == [47, 64, 65, 100]
+    assert borders(8, first=8) == [7, 8]
+
+
+def test_one_size_at_a_time_makes_lines_and_no_product() -> None:
+    cases = plan(
+        prompts=[16, 32], gens=[4], scores=[8], depths=[5, 0, 9], batches=[1, 2, 3],
+        end_to_end=False, n_positions=64, one_at_a_time=True,
+    )  # fmt: skip
+    assert [case.label for case in cases] == [
+        "pp16", "pp32", "tg4 @ d5", "tg4", "tg4 @ d9", "tg4 @ d5 b2", "tg4 @ d5 b3", "sc8",
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -13,6 +14,7 @@ from bigcode_cli.bench.infill_repo import (
     draw_tasks,
     parse_kinds,
 )
+from bigcode_cli.bench.repeats import repeats
 from bigcode_cli.errors import InputError, UsageError
 
 SOURCE = "\ufeff" + "".join(
@@ -70,7 +72,7 @@ def test_data_and_what_git_ignores_are_no_source(folder: Path) -> None:
     assert drawn == {"a.py", "src/b.py", ".hidden/d.py"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_a_hole_and_its_middle_are_the_file(folder: Path, kind: Kind) -> None:
     tasks = draw_tasks([folder], count=60, seed=1, kinds=[kind])
     assert len(tasks) == 60
@@ -162,7 +164,28 @@ def test_nothing_to_cut_from_is_an_error(tmp_path: Path) -> None:
 
 
 def test_kinds_are_a_list() -> None:
-    assert parse_kinds(None) == KINDS
+    assert parse_kinds(None) == KINDS == ("line", "block", "rest", "span")
+    assert parse_kinds("edit,line") == ("edit", "line")
     assert parse_kinds("block, line,block") == ("block", "line")
     with pytest.raises(UsageError, match="no such kind of hole: 'word'"):
         parse_kinds("line,word")
+
+
+def test_an_edit_is_whole_lines_much_like_others_near_them(folder: Path) -> None:
+    tasks = draw_tasks([folder], count=50, seed=4, kinds=["edit"])
+    assert tasks == draw_tasks([folder], count=50, seed=4, kinds=["edit"])
+    for task in tasks:
+        lines = task.middle.split("\n")
+        assert task.prefix == "" or task.prefix.endswith("\n")
+        assert task.suffix == "" or task.suffix.startswith("\n")
+        assert 3 <= len(lines) <= 15
+        assert len(task.middle) <= MAX_HOLE
+        assert lines[0].strip()
+        assert lines[-1].strip()
+        assert repeats(task.prefix, task.middle, task.suffix)
+
+
+def test_without_repetition_there_is_no_edit(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("".join(f"a{n} = b{n} + c{n}\n" for n in range(40)))
+    with pytest.raises(InputError, match="no place for a hole"):
+        draw_tasks([tmp_path], count=5, seed=0, kinds=["edit"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bigcode_cli.bench.intervals import (
     Z_95,
     bootstrap_mean,
+    bootstrap_ratio,
     bootstrap_ratio_difference,
     median_interval,
     paired_shares,
@@ -248,3 +249,16 @@ def test_medians_and_shifts_of_nothing_have_no_interval() -> None:
         median_interval([])
     with pytest.raises(ValueError, match="at least one"):
         shift([1.0], [])
+
+
+def test_a_ratio_of_sums_has_an_interval_of_whole_items() -> None:
+    assert bootstrap_ratio([(2.0, 1.0)] * 5) == (2.0, 2.0)
+    items = [(float(n % 7 + 1), float(n % 3 + 1)) for n in range(60)]
+    low, high = bootstrap_ratio(items)
+    ratio = sum(one for one, _ in items) / sum(other for _, other in items)
+    assert low < ratio < high
+    assert bootstrap_ratio(items) == (low, high)
+    wide = bootstrap_ratio(items[:8])
+    assert wide[1] - wide[0] > high - low
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_ratio([])

@@ -1,3 +1,4 @@
+import importlib.util
 import time
 
 import pytest
@@ -68,3 +69,21 @@ def test_operations_are_those_of_the_matrix_products(config: GPTBigCodeConfig, d
     scored = Case(kind="sc", n_prompt=5, batch_size=2)
     if not depth:
         assert pass_flops(scored, config) - pass_flops(case, config) == 2 * 3 * last
+
+
+def test_a_limit_is_that_of_the_fastest_round_and_of_one_call() -> None:
+    ticks = iter([0, 1, 1, 2, 2, 3, *(t for n in range(10) for t in (100 * n, 100 * n + 40 - n))])
+    calls: list[None] = []
+
+    def work() -> torch.Tensor:
+        calls.append(None)
+        return torch.empty(0)
+
+    assert limits._seconds(work, lambda: next(ticks), 4) == pytest.approx((40 - 9) / 4 / 1e9)
+    assert len(calls) == 13 * 4
+
+
+def test_kernels_that_cannot_be_built_leave_the_other_ways_to_read() -> None:
+    assert limits._readers(torch.empty(8)) == []
+    if torch.cuda.is_available() and importlib.util.find_spec("triton"):
+        assert limits._readers(torch.rand(2**20, device="cuda"))

@@ -96,3 +96,47 @@ def test_the_peer_does_every_kind_of_work_but_requests() -> None:
         assert list(side.run(case)) == list(ours.run(case)) == marks
     assert side.nll == pytest.approx(ours.nll, rel=1e-5)
     assert not side.can(Case(kind="e2e", n_prompt=9, n_gen=9))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("config", [CONFIG, CONFIG.with_changes(multi_query=False)])
+def test_what_has_no_room_at_once_gives_the_same_in_parts(
+    config: GPTBigCodeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    (side,) = peers.open_peers(
+        ["transformers"], Subject("tiny", config), device="cpu", dtype="float32", vocab_size=300
+    )
+    decoding = Case(kind="tg", n_gen=5, n_depth=20, batch_size=3)
+    scoring = Case(kind="sc", n_prompt=16, batch_size=5)
+    list(side.run(decoding))
+    list(side.run(scoring))
+    ids, nll = side.ids, side.nll
+    passes: list[tuple[int, int]] = []
+    assert isinstance(side, peers.TransformersSide)
+    model = side._model
+    trunk = model.transformer  # type: ignore[attr-defined]
+    trunk.register_forward_pre_hook(lambda _, args: passes.append(tuple(args[0].shape)))
+    monkeypatch.setattr(peers, "_PASS_TOKENS", 3 * 8)
+    monkeypatch.setattr(peers, "free_bytes", lambda _: 4 * 2 * 16 * 300 * 4 * 4)
+    list(side.run(decoding))
+    assert passes[:4] == [(3, 8), (3, 8), (3, 5), (3, 1)]
+    passes.clear()
+    list(side.run(scoring))
+    assert passes == [(2, 16), (2, 16), (1, 16)]
+    assert side.ids == ids
+    assert side.nll == pytest.approx(nll, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_prompt_has_logits_of_its_last_position_alone() -> None:
+    pytest.importorskip("transformers")
+    (side,) = peers.open_peers(
+        ["transformers"], SUBJECT, device="cpu", dtype="float32", vocab_size=300
+    )
+    assert isinstance(side, peers.TransformersSide)
+    shapes: list[tuple[int, ...]] = []
+    head = side._model.lm_head  # type: ignore[attr-defined]
+    head.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
+    list(side.run(Case(kind="pp", n_prompt=16, batch_size=2)))
+    assert shapes == [(2, 1, 300)]

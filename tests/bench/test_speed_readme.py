@@ -15,7 +15,7 @@ def test_the_ratio_is_to_the_fastest_peer_of_the_case() -> None:
             "gpu": None, "cpu": "A CPU", "threads": 2, "model": "mini", "weights": "float32",
         },
         "results": [
-            row("pp512", "bigcode", 1234.5, compute_fraction=0.456),
+            row("pp512", "bigcode", 1234.5, compute_fraction=0.456, first_token_s=0.0123),
             row("tg128", "bigcode", 200, bandwidth_fraction=0.9),
             slow,
             fast,
@@ -23,9 +23,11 @@ def test_the_ratio_is_to_the_fastest_peer_of_the_case() -> None:
         ],
     }  # fmt: skip
     assert table([answer]).splitlines() == [
-        "| hardware | model | weights | test | ours | transformers | compiled | ratio | of limit |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
-        "| 2 threads of A CPU | mini | float32 | pp512 | 1,234 |  |  |  | 46 % |",
+        "| hardware | model | weights | test | ours | transformers | compiled | ratio "
+        "| first token, ms | of limit |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| 2 threads of A CPU | mini | float32 | pp512 | 1,234 |  |  |  | 12.3 | 46 % |",
         "| 2 threads of A CPU | mini | float32 | tg128 | 200 | 50.0 | 99.9 | 2.00 [1.90, 2.20] "
-        "| 90 % |",
+        "|  | 90 % |",
     ]
+    assert table([]) == ""

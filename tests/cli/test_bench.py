@@ -85,6 +85,12 @@ def object_of(result: Result) -> dict[str, Any]:
         (["--infill", "a", "--glob", "*.py"], "--glob needs --infill-repo DIR"),
         (["--infill", "a", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1, not 0"),
         (["--infill", "a", "--span", "eos"], "invalid value for '--span'"),
+        (["--infill", "a", "--lookup", "--execute"], "--execute does not go with --lookup"),
+        (["--infill", "a", "--draft", "b", "--ablate"], "--ablate does not go with --lookup"),
+        (["--infill", "a", "--lookup", "--candidates", "2"], "--candidates does not go with"),
+        (["--infill", "a", "--lookup", "-n", "2"], "--n-gen is about speed"),
+        (["--infill", "a", "-r", "2"], "--repetitions is about speed"),
+        (["--infill", "a", "--lookup", "--draft", "b"], "--lookup and --draft do not go together"),
         (["--infill", "nothing.jsonl"], "cannot read nothing.jsonl: No such file or directory"),
         (["--infill-repo", "nothing"], "no such folder: nothing"),
         (["--infill-repo", ".", "--kind", "word"], "no such kind of hole: 'word'"),
@@ -244,3 +250,33 @@ def test_execute_is_refused_where_nothing_protects_the_machine(
 def test_a_missing_model_is_an_error(program: Program, tasks: Path) -> None:
     result = program("bench", "-m", tasks.parent / "none", "--infill", tasks)
     assert (result.code, result.stdout) == (3, b"")
+
+
+def test_guesses_are_compared_with_none_task_by_task(
+    bench: Bench, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "saved.json"
+    flags = ["--infill-repo", folder, "--kind", "line", "--tasks", 6]
+    content = object_of(bench(*flags, "--lookup", "-r", 3, "--json", "--save", path, "--quiet"))
+    assert set(content) == {"environment", "settings", "results"}
+    assert content["settings"]["rounds"] == 3
+    assert content["settings"]["tasks"]["line"]["n"] == 6
+    (row,) = content["results"]
+    assert (row["tasks"], row["guesses"], row["n"]) == ("line", "lookup", 6)
+    assert row["different_texts"] == 0
+    assert row["decode"]["n"] <= row["whole"]["n"] == 6
+    assert row["if_right"]["tokens_per_pass"] >= 1
+    saved = json.loads(path.read_text())
+    raw = saved.pop("raw")
+    assert saved == content
+    assert [len(task["plain"]) for task in raw] == [len(task["guessed"]) for task in raw] == [3] * 6
+
+
+def test_a_draft_is_compared_with_none(bench: Bench, tasks: Path, model_folder: Path) -> None:
+    result = bench("--infill", tasks, "--draft", model_folder, "--quiet")
+    assert (result.code, result.stderr) == (0, "")
+    text = result.stdout.decode()
+    assert text.startswith(
+        f"Own: 4 tasks, guesses by {model_folder}\ntexts that differ    0 of 4\n"
+    )
+    assert "tokens a pass " in text

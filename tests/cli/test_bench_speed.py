@@ -85,6 +85,26 @@ def test_lists_make_every_case(bench: Bench) -> None:
     ]  # fmt: skip
 
 
+def test_a_sweep_varies_one_size_at_a_time_up_to_what_the_model_takes(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_BUFFER", {"cpu": 2**22})
+    monkeypatch.setattr(limits, "_SIDE", {"cpu": 64})
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "n_positions": 140}))
+    sweep = partial(program, "bench", "--shape", tmp_path, "--sweep", "--json", "--quiet")
+    content = object_of(sweep("-b", "1,3"))
+    assert content["environment"]["repetitions"] == 3
+    lengths = [15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 140]
+    depths = ["", *(f" @ d{depth}" for depth in (47, 64, 65, 123))]
+    assert [row["test"] for row in content["results"]] == [
+        *(f"pp{length}" for length in lengths),
+        *(f"tg16{depth}" for depth in depths),
+        "tg16 b3",
+    ]
+    given = object_of(sweep("-p", 0, "-n", 2, "-d", "9,0", "-b", "2,1", "-r", 1))
+    assert [row["test"] for row in given["results"]] == ["tg2 @ d9 b2", "tg2 b2", "tg2 @ d9"]
+
+
 def test_what_is_left_out_is_said(bench: Bench) -> None:
     told = "note: prompts at a depth are timed of one sequence alone\n"
     assert bench("-d", 40, "-b", "1,2").stderr == told
@@ -227,6 +247,8 @@ class TestCompare:
         (["--against", "vllm"], "no such peer: 'vllm'"),
         (["--execute"], "--execute needs --infill FILE or --infill-repo DIR"),
         (["--ablate"], "--ablate needs --infill FILE or --infill-repo DIR"),
+        (["--lookup"], "--lookup needs --infill FILE or --infill-repo DIR"),
+        (["--draft", "a"], "--draft needs --infill FILE or --infill-repo DIR"),
         (["--candidates", "2"], "--candidates needs --infill FILE or --infill-repo DIR"),
         (["--infill", "a"], "--n-prompt is about speed"),
     ],

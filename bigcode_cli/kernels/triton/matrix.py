@@ -64,16 +64,15 @@ def _weights(
     weight, n, at, N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
     BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; int4 packed, ``(BN, BK / 64, 32)``."""
+    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; int4 as words of 8, ``(BN, BK / 8)``."""
     if BITS == 4:
-        GROUPS: tl.constexpr = (K + 63) // 64
-        group = at // GROUP + tl.arange(0, BK // GROUP)
-        byte = tl.arange(0, 32)
-        place = n[:, None, None] * (GROUPS * 32) + group[None, :, None] * 32 + byte[None, None, :]
-        if N % BN == 0 and (GROUPS * 64) % BK == 0:
+        WORDS: tl.constexpr = (K + 63) // 64 * 8
+        word = at // 8 + tl.arange(0, BK // 8)
+        place = n[:, None] * WORDS + word[None, :]
+        if N % BN == 0 and WORDS * 8 % BK == 0:
             tile = tl.load(weight + place, eviction_policy="evict_first")
         else:
-            here = (n < N)[:, None, None] & (group < GROUPS)[None, :, None] & (byte < 32)
+            here = (n < N)[:, None] & (word < WORDS)[None, :]
             tile = tl.load(weight + place, mask=here, other=0, eviction_policy="evict_first")
     else:
         k = at + tl.arange(0, BK)
@@ -97,13 +96,35 @@ def _moments(x, row, epsilon, K: tl.constexpr, PADDED: tl.constexpr):
 
 
 @triton.jit
-def _columns(at, BITS: tl.constexpr, BK: tl.constexpr):
-    """Columns from ``at``; of int4 the even ones, ``(BK / 64, 32)``, whose codes lie together."""
-    if BITS == 4:
-        k = at + 2 * (tl.arange(0, BK // GROUP)[:, None] * 32 + tl.arange(0, 32)[None, :])
-    else:
-        k = at + tl.arange(0, BK)
-    return k
+def _dealt(values, BK: tl.constexpr):
+    """Numbers ``(BK,)`` as words of int4 hold weights: eight times every eighth of them."""
+    even, odd = tl.split(tl.reshape(values, [BK // 8, 2, 2, 2]))
+    n0_4, n2_6 = tl.split(even)
+    n1_5, n3_7 = tl.split(odd)
+    n0, n4 = tl.split(n0_4)
+    n1, n5 = tl.split(n1_5)
+    n2, n6 = tl.split(n2_6)
+    n3, n7 = tl.split(n3_7)
+    return n0, n1, n2, n3, n4, n5, n6, n7
+
+
+@triton.jit
+def _times_int4(words, values, scale, n, at, N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr,
+                BK: tl.constexpr):  # fmt: skip
+    """Words ``(BN, BK / 8)`` times numbers ``(BK,)``, by groups with their factors: ``(BN, BK / 64)``.
+
+    A code in the lowest bits of 2^23 is a float of that sum: no conversion.
+    """
+    GROUPS: tl.constexpr = (K + 63) // 64
+    group = at // GROUP + tl.arange(0, BK // GROUP)
+    here = (n < N)[:, None] & (group < GROUPS)[None, :]
+    factor = tl.load(scale + n[:, None] * GROUPS + group[None, :], mask=here, other=0.0)
+    dealt = _dealt(values, BK)
+    product = tl.zeros([BN, BK // 8], tl.float32)
+    for place in tl.static_range(8):
+        code = ((words >> (4 * place)) & 15) | 0x4B000000
+        product += (code.to(tl.float32, bitcast=True) - 8388616.0) * dealt[place][None, :]
+    return tl.sum(tl.reshape(product, [BN, BK // GROUP, 8]), 2) * factor
 
 
 @triton.jit
@@ -216,50 +237,30 @@ def matvec(
     """``y = W norm(x) + b`` for one row; ``BLOCK_N`` outputs a program."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
-    GROUPS: tl.constexpr = (K + 63) // 64
     m = tl.arange(0, 1)
     ahead = _weights(weight, n, 0, N, K, BITS, BLOCK_N, BLOCK_K)
     added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
-    k = _columns(0, BITS, BLOCK_K)
+    k = tl.arange(0, BLOCK_K)
     gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
-    if BITS == 4:
-        gain_odd, shift_odd = _gains(norm_weight, norm_bias, k + 1, K, NORM)
     _begin(PDL)
     old, slot = _before(out, lengths, m, n, 1, N, EPILOGUE)
     mean = 0.0
     deviation = 1.0
     if NORM:
         mean, deviation = _moments(x, 0, epsilon, K, PADDED)
-    if BITS == 4:
-        partial = tl.zeros([BLOCK_N, BLOCK_K // GROUP, 32], tl.float32)
-    else:
-        partial = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+    partial = tl.zeros([BLOCK_N, BLOCK_K // GROUP if BITS == 4 else BLOCK_K], tl.float32)
     for step in tl.static_range(STEPS):
         tile = ahead
         if step + 1 < STEPS:
             ahead = _weights(weight, n, (step + 1) * BLOCK_K, N, K, BITS, BLOCK_N, BLOCK_K)
         if step > 0:
-            k = _columns(step * BLOCK_K, BITS, BLOCK_K)
+            k = step * BLOCK_K + tl.arange(0, BLOCK_K)
             gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
-            if BITS == 4:
-                gain_odd, shift_odd = _gains(norm_weight, norm_bias, k + 1, K, NORM)
         values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
         if BITS == 4:
-            odd = _inputs(x, k + 1, mean, deviation, gain_odd, shift_odd, K, NORM)
-            group = step * (BLOCK_K // GROUP) + tl.arange(0, BLOCK_K // GROUP)
-            factor = tl.load(
-                scale + n[:, None, None] * GROUPS + group[None, :, None],
-                mask=(n < N)[:, None, None] & (group < GROUPS)[None, :, None],
-                other=0.0,
-            )
-            codes = tile.to(tl.int32)
-            product = ((codes & 15) - 8).to(tl.float32) * values[None, :, :]
-            product += ((codes >> 4) - 8).to(tl.float32) * odd[None, :, :]
-            partial += product * factor
+            partial += _times_int4(tile, values, scale, n, step * BLOCK_K, N, K, BLOCK_N, BLOCK_K)
         else:
             partial += tile.to(tl.float32) * values[None, :]
-    if BITS == 4:
-        partial = tl.sum(partial, 2)
     y = tl.sum(partial, 1)
     _finish(
         y[None, :], added, old, slot, m, n, 1, scale, out, cache, best, best_id,

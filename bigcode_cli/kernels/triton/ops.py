@@ -247,6 +247,8 @@ class TritonOps:
         weight = matrix_.weight
         bits = 8 * weight.element_size() if matrix_.bits == 16 else matrix_.bits
         kernel = "matvec" if self._rows == 1 else "matmul"
+        if matrix_.bits == 4 and kernel == "matvec":
+            weight = weight.view(torch.int32)
         config = config_of(kernel, rows, matrix_.columns, bits, self._device)
         blocks = -(-rows // config.block_n)
         ends = (
