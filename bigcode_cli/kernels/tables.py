@@ -36,12 +36,14 @@ class Config:
         block_k: columns at a time.
         warps: of a program.
         stages: blocks on their way at a time, where the compiler is to see to that.
+        tiles: of ``block_n`` outputs that a program of ``matvec`` goes through.
     """
 
     block_n: int
     block_k: int
     warps: int = 4
     stages: int = 1
+    tiles: int = 1
 
 
 @cache

@@ -36,7 +36,7 @@ from bigcode_cli.kernels.timing import read_bandwidth, timed
 _ROTATED_BYTES = 2**28
 """Of copies of one matrix: several times the L2 cache of any GPU."""
 _MOST_COPIES = 256
-_TILES = (2048, 4096, 8192, 16384)
+_MULTIPROCESSORS = 132
 _GROUP = 64
 
 Layout = TypeVar("Layout")
@@ -53,14 +53,16 @@ class Case(NamedTuple):
 
 
 def layouts(rows: int, columns: int, bits: int) -> Iterator[Config]:
-    """Layouts worth timing: tiles of 16 to 128 numbers a thread, long in the row."""
-    default = default_config("matvec", rows, columns, bits)
-    found = {default}
-    for block_k, tile, warps in product((512, 1024, 2048), _TILES, (4, 8)):
-        block_n = tile // block_k
-        fits = block_k < 2 * columns and 1 <= block_n <= 16
-        if fits and 16 <= tile // (32 * warps) <= 64 and rows // block_n >= 64:
-            found.add(Config(block_n, block_k, warps))
+    """Layouts worth timing: tiles of 32 or 64 numbers a thread, as long as the row allows."""
+    found = {default_config("matvec", rows, columns, bits)}
+    longest = min(2048, 1 << (columns - 1).bit_length())
+    for block_k, each, warps, tiles in product(
+        (longest, longest // 2), (32, 64), (4, 8), (1, 2, 4)
+    ):
+        block_n = each * 32 * warps // block_k
+        programs = rows // (block_n * tiles) if block_n else 0
+        if 1 <= block_n <= 32 and programs >= _MULTIPROCESSORS:
+            found.add(Config(block_n, block_k, warps, tiles=tiles))
     yield from sorted(found, key=astuple)
 
 
@@ -98,6 +100,7 @@ def arguments(case: Case, pointers: dict[str, Any]) -> dict[str, Any]:
         "KV_HEADS": 1,
         "BLOCK_N": case.config.block_n,
         "BLOCK_K": case.config.block_k,
+        "TILES": case.config.tiles,
         "PDL": True,
         "num_warps": case.config.warps,
         "launch_pdl": True,
@@ -172,7 +175,7 @@ def measured(group: list[Case]) -> tuple[Case, float, float]:
 
     def launch(case: Case) -> Callable[[int], object]:
         fixed = arguments(case, dict(first))
-        grid = (-(-case.rows // case.config.block_n),)
+        grid = (-(-case.rows // (case.config.block_n * case.config.tiles)),)
         return lambda copy: matrix.matvec[grid](**{**fixed, "weight": weights[copy]})
 
     times = {case: timed(launch(case), copies) for case in group}

@@ -64,7 +64,7 @@ def test_every_entry_of_the_table_is_a_layout() -> None:
         for key, values in table.items():
             assert key.startswith(("matvec ", "attend "))
             kind = Config if key.startswith("matvec") else AttentionConfig
-            assert list(astuple(kind(*values))) == values
+            assert list(astuple(kind(*values)))[: len(values)] == values
 
 
 def test_attention_is_split_among_no_more_programs_than_fill_the_device() -> None:

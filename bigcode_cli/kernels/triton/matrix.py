@@ -61,15 +61,19 @@ def _begin(PDL: tl.constexpr):
 
 @triton.jit
 def _weights(
-    weight, n, at, N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
+    weight, n, at, N: tl.constexpr, WHOLE: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
     BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; int4 as words of 8, ``(BN, BK / 8)``."""
+    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; int4 as words of 8, ``(BN, BK / 8)``.
+
+    Args:
+        WHOLE: ``N`` where no row can be beyond it.
+    """
     if BITS == 4:
         WORDS: tl.constexpr = (K + 63) // 64 * 8
         word = at // 8 + tl.arange(0, BK // 8)
         place = n[:, None] * WORDS + word[None, :]
-        if N % BN == 0 and WORDS * 8 % BK == 0:
+        if WHOLE == N and WORDS * 8 % BK == 0:
             tile = tl.load(weight + place, eviction_policy="evict_first")
         else:
             here = (n < N)[:, None] & (word < WORDS)[None, :]
@@ -77,7 +81,7 @@ def _weights(
     else:
         k = at + tl.arange(0, BK)
         place = n[:, None] * K + k[None, :]
-        if N % BN == 0 and K % BK == 0:
+        if WHOLE == N and K % BK == 0:
             tile = tl.load(weight + place, eviction_policy="evict_first")
         else:
             here = (n < N)[:, None] & (k < K)[None, :]
@@ -187,12 +191,16 @@ def place_of(n, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.conste
 
 @triton.jit
 def _finish(
-    y, added, old, slot, m, n, rows, scale, out, cache, best, best_id, capacity,
+    y, added, old, slot, m, n, rows, scale, out, cache, best, best_id, block, blocks, capacity,
     N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
     ACTIVATION: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
     BN: tl.constexpr,
 ):  # fmt: skip
-    """What is done with outputs ``y`` ``(BM, BN)`` of rows ``m`` and columns ``n``."""
+    """What is done with outputs ``y`` ``(BM, BN)`` of rows ``m`` and columns ``n``.
+
+    Args:
+        block: of columns, of all ``blocks``.
+    """
     here = (m < rows)[:, None] & (n < N)[None, :]
     if BITS == 8:
         y *= tl.load(scale + n, mask=n < N, other=0.0)[None, :]
@@ -216,8 +224,6 @@ def _finish(
         # A maximum passes over what is no number: it is put in by hand, for the host to see.
         broken = tl.max((y != y).to(tl.int32), 1) > 0
         top, index = tl.max(tl.where(here & (y == y), y, -float("inf")), 1, return_indices=True)
-        blocks = tl.num_programs(0)
-        block = tl.program_id(0)
         top = tl.where(broken, float("nan"), top)
         tl.store(best + m * blocks + block, top, mask=m < rows)
         first = block * BN
@@ -232,13 +238,18 @@ def matvec(
     NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PDL: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """``y = W norm(x) + b`` for one row; ``BLOCK_N`` outputs a program."""
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    """``y = W norm(x) + b`` for one row; ``TILES`` times ``BLOCK_N`` outputs a program.
+
+    What a program does to the vector is done once for all its tiles, if a row is one block.
+    """
     STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    WHOLE: tl.constexpr = N if N % (BLOCK_N * TILES) == 0 else 1
+    first = tl.program_id(0) * (BLOCK_N * TILES)
     m = tl.arange(0, 1)
-    ahead = _weights(weight, n, 0, N, K, BITS, BLOCK_N, BLOCK_K)
+    n = first + tl.arange(0, BLOCK_N)
+    ahead = _weights(weight, n, 0, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K)
     added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
     k = tl.arange(0, BLOCK_K)
     gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
@@ -248,24 +259,36 @@ def matvec(
     deviation = 1.0
     if NORM:
         mean, deviation = _moments(x, 0, epsilon, K, PADDED)
-    partial = tl.zeros([BLOCK_N, BLOCK_K // GROUP if BITS == 4 else BLOCK_K], tl.float32)
-    for step in tl.static_range(STEPS):
-        tile = ahead
-        if step + 1 < STEPS:
-            ahead = _weights(weight, n, (step + 1) * BLOCK_K, N, K, BITS, BLOCK_N, BLOCK_K)
-        if step > 0:
-            k = step * BLOCK_K + tl.arange(0, BLOCK_K)
-            gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
-        values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
-        if BITS == 4:
-            partial += _times_int4(tile, values, scale, n, step * BLOCK_K, N, K, BLOCK_N, BLOCK_K)
-        else:
-            partial += tile.to(tl.float32) * values[None, :]
-    y = tl.sum(partial, 1)
-    _finish(
-        y[None, :], added, old, slot, m, n, 1, scale, out, cache, best, best_id,
-        capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
-    )  # fmt: skip
+    values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
+    for at in tl.static_range(TILES):
+        n = first + at * BLOCK_N + tl.arange(0, BLOCK_N)
+        if at > 0:
+            added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
+            old, slot = _before(out, lengths, m, n, 1, N, EPILOGUE)
+        partial = tl.zeros([BLOCK_N, BLOCK_K // GROUP if BITS == 4 else BLOCK_K], tl.float32)
+        for step in tl.static_range(STEPS):
+            tile = ahead
+            if step + 1 < STEPS:
+                later = (step + 1) * BLOCK_K
+                ahead = _weights(weight, n, later, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K)
+            elif at + 1 < TILES:
+                ahead = _weights(weight, n + BLOCK_N, 0, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K)
+            if STEPS > 1 and at + step > 0:
+                k = step * BLOCK_K + tl.arange(0, BLOCK_K)
+                gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
+                values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
+            if BITS == 4:
+                partial += _times_int4(
+                    tile, values, scale, n, step * BLOCK_K, N, K, BLOCK_N, BLOCK_K
+                )
+            else:
+                partial += tile.to(tl.float32) * values[None, :]
+        y = tl.sum(partial, 1)
+        _finish(
+            y[None, :], added, old, slot, m, n, 1, scale, out, cache, best, best_id,
+            tl.program_id(0) * TILES + at, tl.num_programs(0) * TILES, capacity,
+            N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -281,6 +304,7 @@ def matmul(
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     is_row = (m < rows)[:, None]
+    WHOLE: tl.constexpr = N if N % BLOCK_N == 0 else 1
     added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
     _begin(PDL)
     old, slot = _before(out, lengths, m, n, rows, N, EPILOGUE)
@@ -306,11 +330,11 @@ def matmul(
             k = at + tl.arange(0, BLOCK_K)
             values = tl.load(x + m[:, None] * K + k[None, :], mask=is_row & (k < K)[None, :],
                              other=0.0)  # fmt: skip
-            tile = _weights(weight, n, at, N, K, BITS, BLOCK_N, BLOCK_K).to(x.dtype.element_ty)
+            tile = _weights(weight, n, at, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K).to(x.dtype.element_ty)
             y = tl.dot(values, tl.trans(tile), y, input_precision="ieee")
     _finish(
         y, added, old, slot, m, n, rows, scale, out, cache, best, best_id,
-        capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+        tl.program_id(0), tl.num_programs(0), capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
     )  # fmt: skip
 
 

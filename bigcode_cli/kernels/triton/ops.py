@@ -250,7 +250,7 @@ class TritonOps:
         if matrix_.bits == 4 and kernel == "matvec":
             weight = weight.view(torch.int32)
         config = config_of(kernel, rows, matrix_.columns, bits, self._device)
-        blocks = -(-rows // config.block_n)
+        programs = -(-rows // (config.block_n * config.tiles))
         ends = (
             out,
             buffers.cache[0] if cache is None else cache,
@@ -282,20 +282,20 @@ class TritonOps:
             norm_weight = weight if norm is None else norm.weight
             norm_bias = weight if norm is None else norm.bias
             epsilon = 0.0 if norm is None else norm.epsilon
-            matrix.matvec[(blocks,)](
+            matrix.matvec[(programs,)](
                 inputs, weight, scale, bias, norm_weight, norm_bias, *ends,
                 epsilon, buffers.capacity, PADDED=power_of_two(matrix_.columns),
-                NORM=norm is not None, **fixed,
+                NORM=norm is not None, TILES=config.tiles, **fixed,
             )  # fmt: skip
-            return blocks
+            return programs * config.tiles
         if norm is not None:
             self._normalise(norm, inputs, buffers.normed)
             inputs = buffers.normed
-        matrix.matmul[(blocks, -(-self._rows // MATMUL_ROWS))](
+        matrix.matmul[(programs, -(-self._rows // MATMUL_ROWS))](
             inputs, weight, scale, bias, *ends, self._rows, buffers.capacity,
             BLOCK_M=MATMUL_ROWS, STAGES=config.stages, **fixed,
         )  # fmt: skip
-        return blocks
+        return programs
 
     def _normalise(self, norm: Norm, inputs: Tensor, out: Tensor) -> None:
         matrix.normalise[(self._rows,)](
