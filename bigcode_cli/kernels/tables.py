@@ -81,12 +81,16 @@ class AttentionConfig:
         slots: of the cache at a time.
         splits: programs that share a row's slots at most.
         joined: parts that are summed up at a time.
+        least: slots of a split that is not the last, a multiple of ``slots``.
+        stages: blocks of slots on their way at a time.
     """
 
     slots: int
     splits: int
     joined: int
     warps: int
+    least: int = 0
+    stages: int = 2
 
 
 def attention_key(heads: int, kv_heads: int, head_dim: int) -> str:
@@ -117,6 +121,9 @@ def default_attention(groups: int) -> AttentionConfig:
     splits = 32
     while splits > 4 and splits * groups > _PROGRAMS:
         splits //= 2
+    if splits * groups > _PROGRAMS:
+        # One program each fills the device.
+        return AttentionConfig(64, splits, 4, 4, least=512, stages=3)
     return AttentionConfig(32, splits, 4, 4)
 
 

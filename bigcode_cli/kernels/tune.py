@@ -110,7 +110,7 @@ def arguments(case: Case, pointers: dict[str, Any]) -> dict[str, Any]:
 def dtypes(case: Case) -> dict[str, torch.dtype]:
     """Of the tensors that the kernel is handed."""
     half = torch.bfloat16
-    weight = {16: half, 8: torch.int8, 4: torch.int32}[case.bits]
+    weight = half if case.bits == 16 else torch.int32
     normed = case.role in {"projection", "up", "head"}
     summed = case.role in {"output", "down", "head"}
     return {
@@ -140,11 +140,12 @@ def drawn(case: Case) -> dict[str, Tensor]:
     """Random tensors of the kinds that ``dtypes`` names."""
     kinds = dtypes(case)
     groups = -(-case.columns // _GROUP)
-    shape = (case.rows, groups * 8 if case.bits == 4 else case.columns)
+    widths = {16: case.columns, 8: case.columns // 4, 4: groups * 8}
+    shape = (case.rows, widths[case.bits])
     if case.bits == 16:
         weight = torch.randn(shape, device="cuda").to(torch.bfloat16)
     else:
-        weight = torch.randint(-100, 100, shape, device="cuda").to(kinds["weight"])
+        weight = torch.randint(-(2**31), 2**31, shape, dtype=torch.int32, device="cuda")
     sizes = {
         "x": case.columns,
         "scale": case.rows * (groups if case.bits == 4 else 1),

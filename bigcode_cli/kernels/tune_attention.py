@@ -22,8 +22,10 @@ _COPIES = 512
 def layouts(name: str) -> list[AttentionConfig]:
     """Layouts of one row's attention worth timing."""
     return [
-        AttentionConfig(slots, splits, joined, warps)
-        for slots, splits, joined, warps in product((32, 64, 128), (8, 16, 32), (4, 8), (4, 8))
+        AttentionConfig(slots, splits, 8, warps, least, stages)
+        for slots, splits, warps, least, stages in product(
+            (32, 64, 128), (8, 16), (4, 8), (0, 256, 512), (2, 3)
+        )
         if slots * SHAPES[name].head_dim <= 2048 * warps
     ]
 
@@ -39,10 +41,11 @@ def arguments(shape: Geometry, config: AttentionConfig) -> dict[str, Any]:
         "PADDED": shape.head_dim,
         "SPLITS": config.splits,
         "BLOCK": config.slots,
+        "LEAST": config.least,
         "JOINED": config.joined,
         "PDL": True,
         "num_warps": config.warps,
-        "num_stages": 2,
+        "num_stages": config.stages,
         "launch_pdl": True,
     }
 

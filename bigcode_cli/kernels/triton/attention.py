@@ -19,7 +19,8 @@ HEAD_BLOCK: tl.constexpr = tl.constexpr(16)
 def attend(
     query, cache, lengths, out, parts, maxima, sums, tickets, factor, capacity,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED: tl.constexpr,
-    SPLITS: tl.constexpr, BLOCK: tl.constexpr, JOINED: tl.constexpr, PDL: tl.constexpr,
+    SPLITS: tl.constexpr, BLOCK: tl.constexpr, LEAST: tl.constexpr, JOINED: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid ``(rows, KV_HEADS * blocks of 16 heads, SPLITS)``.
 
@@ -32,7 +33,9 @@ def attend(
             16)``; ``tickets`` int32 ``(groups,)``, zeros before and after. A group is a row's
             block of heads.
         factor: of the scores, times log2(e).
-        BLOCK: slots at a time; JOINED: parts joined at a time.
+        BLOCK: slots at a time; LEAST: of a split that is not the last, a multiple of that: to join
+            parts takes longer than to read some hundred slots.
+        JOINED: parts joined at a time.
     """
     SHARED: tl.constexpr = HEADS // KV_HEADS
     HEAD_BLOCKS: tl.constexpr = (SHARED + 15) // 16
@@ -45,13 +48,13 @@ def attend(
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
+    here = (in_group < SHARED)[:, None] & (d < HEAD_DIM)[None, :]
+    place = (row * HEADS + kv_head * SHARED + in_group)[:, None] * HEAD_DIM + d[None, :]
+    asked = tl.load(query + place, mask=here, other=0.0)
     slots = tl.load(lengths + row) + 1
-    chunk = tl.cdiv(tl.cdiv(slots, SPLITS), BLOCK) * BLOCK
+    chunk = tl.maximum(tl.cdiv(tl.cdiv(slots, SPLITS), BLOCK) * BLOCK, LEAST)
     used = tl.cdiv(slots, chunk)
     if split < used:
-        here = (in_group < SHARED)[:, None] & (d < HEAD_DIM)[None, :]
-        place = (row * HEADS + kv_head * SHARED + in_group)[:, None] * HEAD_DIM + d[None, :]
-        asked = tl.load(query + place, mask=here, other=0.0)
         held = cache + (row.to(tl.int64) * KV_HEADS + kv_head) * capacity * (2 * HEAD_DIM)
         top = tl.full([HEAD_BLOCK], -float("inf"), tl.float32)
         total = tl.zeros([HEAD_BLOCK], tl.float32)

@@ -62,18 +62,19 @@ def _begin(PDL: tl.constexpr):
 @triton.jit
 def _weights(
     weight, n, at, N: tl.constexpr, WHOLE: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
-    BN: tl.constexpr, BK: tl.constexpr,
+    BK: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; int4 as words of 8, ``(BN, BK / 8)``.
+    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; codes as words, ``(BN, BK / 4 or 8)``.
 
     Args:
         WHOLE: ``N`` where no row can be beyond it.
     """
-    if BITS == 4:
-        WORDS: tl.constexpr = (K + 63) // 64 * 8
-        word = at // 8 + tl.arange(0, BK // 8)
+    if BITS != 16:
+        HELD: tl.constexpr = 32 // BITS
+        WORDS: tl.constexpr = (K + 63) // 64 * 8 if BITS == 4 else K // 4
+        word = at // HELD + tl.arange(0, BK // HELD)
         place = n[:, None] * WORDS + word[None, :]
-        if WHOLE == N and WORDS * 8 % BK == 0:
+        if WHOLE == N and WORDS * HELD % BK == 0:
             tile = tl.load(weight + place, eviction_policy="evict_first")
         else:
             here = (n < N)[:, None] & (word < WORDS)[None, :]
@@ -100,34 +101,60 @@ def _moments(x, row, epsilon, K: tl.constexpr, PADDED: tl.constexpr):
 
 
 @triton.jit
-def _dealt(values, BK: tl.constexpr):
-    """Numbers ``(BK,)`` as words of int4 hold weights: eight times every eighth of them."""
-    even, odd = tl.split(tl.reshape(values, [BK // 8, 2, 2, 2]))
-    n0_4, n2_6 = tl.split(even)
-    n1_5, n3_7 = tl.split(odd)
-    n0, n4 = tl.split(n0_4)
-    n1, n5 = tl.split(n1_5)
-    n2, n6 = tl.split(n2_6)
-    n3, n7 = tl.split(n3_7)
-    return n0, n1, n2, n3, n4, n5, n6, n7
+def _dealt(values, BK: tl.constexpr, BITS: tl.constexpr):
+    """Numbers ``(BK,)`` as words hold codes: four times every fourth, or eight every eighth."""
+    if BITS == 8:
+        even, odd = tl.split(tl.reshape(values, [BK // 4, 2, 2]))
+        n0, n2 = tl.split(even)
+        n1, n3 = tl.split(odd)
+        return n0, n1, n2, n3
+    else:  # noqa: RET505 -- the language allows no return within a branch but in its last place
+        even, odd = tl.split(tl.reshape(values, [BK // 8, 2, 2, 2]))
+        n0_4, n2_6 = tl.split(even)
+        n1_5, n3_7 = tl.split(odd)
+        n0, n4 = tl.split(n0_4)
+        n1, n5 = tl.split(n1_5)
+        n2, n6 = tl.split(n2_6)
+        n3, n7 = tl.split(n3_7)
+        return n0, n1, n2, n3, n4, n5, n6, n7
 
 
 @triton.jit
-def _times_int4(words, values, scale, n, at, N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr,
-                BK: tl.constexpr):  # fmt: skip
-    """Words ``(BN, BK / 8)`` times numbers ``(BK,)``, by groups with their factors: ``(BN, BK / 64)``.
+def _code(words, AT: tl.constexpr, BITS: tl.constexpr):
+    """Code ``AT`` of each word, as float32, without a conversion: as the end of a power of two.
 
-    A code in the lowest bits of 2^23 is a float of that sum: no conversion.
+    A byte is moved to the lowest place of 2^23, which is one instruction. Of four bits it takes
+    fewer to leave them where they are, under an exponent that makes their lowest count 1.
     """
+    PLACE: tl.constexpr = AT * BITS % 16 if BITS == 4 else 0
+    MOVED: tl.constexpr = AT * BITS - PLACE
+    held = words if MOVED == 0 else words >> MOVED
+    held = (held & (((1 << BITS) - 1) << PLACE)) | ((150 - PLACE) << 23)
+    # Codes are stored as what they exceed the least by.
+    return held.to(tl.float32, bitcast=True) - ((1 << (23 - PLACE)) + (1 << (BITS - 1)))
+
+
+@triton.jit
+def _times_int8(words, dealt):
+    """Words ``(BN, BK / 4)`` times numbers as ``_dealt`` deals them: ``(BN, BK / 4)``."""
+    flipped = words ^ -0x7F7F7F80
+    product = tl.zeros(words.shape, tl.float32)
+    for place in tl.static_range(4):
+        product += _code(flipped, place, 8) * dealt[place][None, :]
+    return product
+
+
+@triton.jit
+def _times_int4(words, dealt, scale, n, at, N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr,
+                BK: tl.constexpr):  # fmt: skip
+    """Words ``(BN, BK / 8)`` times numbers, by groups with their factors: ``(BN, BK / 64)``."""
     GROUPS: tl.constexpr = (K + 63) // 64
     group = at // GROUP + tl.arange(0, BK // GROUP)
     here = (n < N)[:, None] & (group < GROUPS)[None, :]
     factor = tl.load(scale + n[:, None] * GROUPS + group[None, :], mask=here, other=0.0)
-    dealt = _dealt(values, BK)
     product = tl.zeros([BN, BK // 8], tl.float32)
     for place in tl.static_range(8):
-        code = ((words >> (4 * place)) & 15) | 0x4B000000
-        product += (code.to(tl.float32, bitcast=True) - 8388616.0) * dealt[place][None, :]
+        product += _code(words, place, 4) * dealt[place][None, :]
     return tl.sum(tl.reshape(product, [BN, BK // GROUP, 8]), 2) * factor
 
 
@@ -246,10 +273,11 @@ def matvec(
     """
     STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
     WHOLE: tl.constexpr = N if N % (BLOCK_N * TILES) == 0 else 1
+    PARTS: tl.constexpr = 64 if BITS == 4 else 4 if BITS == 8 else 1
     first = tl.program_id(0) * (BLOCK_N * TILES)
     m = tl.arange(0, 1)
     n = first + tl.arange(0, BLOCK_N)
-    ahead = _weights(weight, n, 0, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K)
+    ahead = _weights(weight, n, 0, N, WHOLE, K, BITS, BLOCK_K)
     added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
     k = tl.arange(0, BLOCK_K)
     gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
@@ -260,24 +288,30 @@ def matvec(
     if NORM:
         mean, deviation = _moments(x, 0, epsilon, K, PADDED)
     values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
+    if BITS != 16:
+        values = _dealt(values, BLOCK_K, BITS)
     for at in tl.static_range(TILES):
         n = first + at * BLOCK_N + tl.arange(0, BLOCK_N)
         if at > 0:
             added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
             old, slot = _before(out, lengths, m, n, 1, N, EPILOGUE)
-        partial = tl.zeros([BLOCK_N, BLOCK_K // GROUP if BITS == 4 else BLOCK_K], tl.float32)
+        partial = tl.zeros([BLOCK_N, BLOCK_K // PARTS], tl.float32)
         for step in tl.static_range(STEPS):
             tile = ahead
             if step + 1 < STEPS:
                 later = (step + 1) * BLOCK_K
-                ahead = _weights(weight, n, later, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K)
+                ahead = _weights(weight, n, later, N, WHOLE, K, BITS, BLOCK_K)
             elif at + 1 < TILES:
-                ahead = _weights(weight, n + BLOCK_N, 0, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K)
+                ahead = _weights(weight, n + BLOCK_N, 0, N, WHOLE, K, BITS, BLOCK_K)
             if STEPS > 1 and at + step > 0:
                 k = step * BLOCK_K + tl.arange(0, BLOCK_K)
                 gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
                 values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
-            if BITS == 4:
+                if BITS != 16:
+                    values = _dealt(values, BLOCK_K, BITS)
+            if BITS == 8:
+                partial += _times_int8(tile, values)
+            elif BITS == 4:
                 partial += _times_int4(
                     tile, values, scale, n, step * BLOCK_K, N, K, BLOCK_N, BLOCK_K
                 )
@@ -330,11 +364,13 @@ def matmul(
             k = at + tl.arange(0, BLOCK_K)
             values = tl.load(x + m[:, None] * K + k[None, :], mask=is_row & (k < K)[None, :],
                              other=0.0)  # fmt: skip
-            tile = _weights(weight, n, at, N, WHOLE, K, BITS, BLOCK_N, BLOCK_K).to(x.dtype.element_ty)
+            # Bytes as they are: what feeds the matrix units is converted on its way to them.
+            tile = _weights(weight, n, at, N, WHOLE, K, 16, BLOCK_K).to(x.dtype.element_ty)
             y = tl.dot(values, tl.trans(tile), y, input_precision="ieee")
     _finish(
         y, added, old, slot, m, n, rows, scale, out, cache, best, best_id,
-        tl.program_id(0), tl.num_programs(0), capacity, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+        tl.program_id(0), tl.num_programs(0), capacity,
+        N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ def unsupported(geometry: Geometry) -> str | None:
         return f"the activation {geometry.activation}"
     if geometry.width > _WIDEST_NORM:
         return f"hidden states {geometry.width} wide"
+    if geometry.width % 4 or geometry.inner % 4:
+        return "rows of codes that do not end with a word"
     if geometry.head_dim > _WIDEST_HEAD:
         return f"heads {geometry.head_dim} wide"
     return None
@@ -158,10 +160,11 @@ class TritonOps:
             PADDED=self._padded_head,
             SPLITS=layout.splits,
             BLOCK=layout.slots,
+            LEAST=layout.least,
             JOINED=layout.joined,
             PDL=self._overlaps,
             num_warps=layout.warps,
-            num_stages=2,
+            num_stages=layout.stages,
             **self._launch,
         )
 
@@ -247,7 +250,7 @@ class TritonOps:
         weight = matrix_.weight
         bits = 8 * weight.element_size() if matrix_.bits == 16 else matrix_.bits
         kernel = "matvec" if self._rows == 1 else "matmul"
-        if matrix_.bits == 4 and kernel == "matvec":
+        if matrix_.bits != 16 and kernel == "matvec":
             weight = weight.view(torch.int32)
         config = config_of(kernel, rows, matrix_.columns, bits, self._device)
         programs = -(-rows // (config.block_n * config.tiles))
