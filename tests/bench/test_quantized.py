@@ -1,4 +1,6 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,3 +53,10 @@ def test_the_table_has_a_column_for_each_way_of_storing() -> None:
     assert lines[2] == "| Flask | 1.000 | 1.000 |"
     assert lines[3] == "| **macro-mean** | **1.000** | **1.000** |"
     assert lines[4] == "| perplexity |  | +0.00% |"
+
+
+def test_the_models_card_holds_the_table_of_the_committed_figures() -> None:
+    root = Path(__file__).parents[2]
+    figures = json.loads((root / "tests/benchmarks/mini-quantized.json").read_text())
+    card = (root / "bigcode_cli/builtin/mini/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert table(figures) in card
