@@ -89,11 +89,12 @@ def main(
 
 def _held_out(session: Session, packages: Path, one: HeldOut, *, whole: bool) -> dict[str, Any]:
     context = session.info.n_positions
-    files = _texts(packages / one.sampled)
-    count = min(SAMPLED_FILES, len(files))
-    spaced = [files[rank * len(files) // count] for rank in range(count)]
     first = bits_per_byte(
-        session, spaced, context=FIRST_TOKENS + 1, stride=FIRST_TOKENS, first_tokens=FIRST_TOKENS
+        session,
+        sampled_texts(packages, one),
+        context=FIRST_TOKENS + 1,
+        stride=FIRST_TOKENS,
+        first_tokens=FIRST_TOKENS,
     )
     row = {"package": one.name, "sampled": one.sampled, "first_tokens": _told(first)}
     if whole:
@@ -102,6 +103,13 @@ def _held_out(session: Session, packages: Path, one: HeldOut, *, whole: bool) ->
         )
         row["whole"] = _told(everything)
     return row
+
+
+def sampled_texts(packages: Path, one: HeldOut, most: int = SAMPLED_FILES) -> list[str]:
+    """Whole files of its sampled part, at most ``most``, evenly spread over the sorted paths."""
+    files = _texts(packages / one.sampled)
+    count = min(most, len(files))
+    return [files[rank * len(files) // count] for rank in range(count)]
 
 
 def _infill(session: Session, path: Path, order: InfillOrder) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 The model is built on the meta device, without memory, and each of its tensors is put in place as
 it is read: a tensor that needs no conversion stays mapped from its file, any other is converted and
-its mapping given back, so that the weights are never in memory twice. Nothing in a folder is
-trusted: no pickle runs code, no name leads out of the folder, and every number is finite.
+its mapping given back, so that the weights are never in memory twice; int4 reads them again, a
+layer at a time, to correct the biases. Nothing in a folder is trusted: no pickle runs code, no
+name leads out of the folder, and every number is finite.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
@@ -23,6 +25,7 @@ from bigcode_cli.errors import (
     UsageError,
 )
 from bigcode_cli.model.attention import require_flash
+from bigcode_cli.model.bias_correction import correct_biases
 from bigcode_cli.model.config import BASE_KEY, CONFIG_NAME, GPTBigCodeConfig
 from bigcode_cli.model.files import write_json
 from bigcode_cli.model.reader import Reader
@@ -112,7 +115,11 @@ def load_model(
     if drawn:
         model.draw(root.get_submodule(drawn[0].rpartition(".")[0]))
     _tell(model, folder, drawn, [name for name in stored if name in HEADS and name not in shapes])
-    return model.eval()
+    model.eval()
+    if quantize == "int4":
+        with _memory(device):
+            correct_biases(model.base_model, reader)
+    return model
 
 
 def _tell(
@@ -134,15 +141,22 @@ def _tell(
 def _read(reader: Reader, names: list[str], progress: LoadProgress | None) -> None:
     total, done = sum(reader.stored[name].size for name in names), 0
     for name in names:
-        try:
+        with _memory(reader.device):
             reader.load(name)
-        except torch.OutOfMemoryError as error:
-            raise ModelTooLargeError(
-                f"{reader.device} has no memory left for the weights", "try --quantize int8"
-            ) from error
         done += reader.stored[name].size
         if progress is not None:
             progress(done, total)
+
+
+@contextmanager
+def _memory(device: torch.device) -> Iterator[None]:
+    """Name what there was no memory for."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelTooLargeError(
+            f"{device} has no memory left for the weights", "try --quantize int8"
+        ) from error
 
 
 def _fit_config(config: GPTBigCodeConfig, stored: Mapping[str, Stored]) -> GPTBigCodeConfig:

@@ -16,7 +16,7 @@ from bigcode_cli.model.quantize import (
     quantize_int8,
 )
 from bigcode_cli.model.stored import LM_HEAD, WTE, Stored
-from bigcode_cli.model.tensor_index import SCALE_SUFFIX
+from bigcode_cli.model.tensor_index import SCALE_SUFFIX, matrix_bits
 from bigcode_cli.records import Quantize
 
 
@@ -55,7 +55,7 @@ class Reader:
             for place in names:
                 self._put(place, parameter)
             return
-        if self.quantize == "int4" and name not in {WTE, LM_HEAD}:
+        if matrix_bits(name, self.quantize) == 4:
             codes, scale = quantize_int4(self._dense(name, raw, scale, torch.float32))
         elif scale is None:
             codes, scale = quantize_int8(self._dense(name, raw, None, torch.float32))

@@ -92,8 +92,8 @@ class TensorIndex:
 
         Args:
             dtype: ``float32``, ``float16`` or ``bfloat16``.
-            quantize: ``none``, ``int8`` or ``int4``: the embedding of tokens then is int8, the
-                matrices of the layers as it says, the rest as ``dtype`` says.
+            quantize: ``none``, ``int8`` or ``int4``: the matrices take ``matrix_bits``, the rest
+                is as ``dtype`` says.
 
         Raises:
             ModelError: a ``bin`` folder has no usable ``config.json`` to count from.
@@ -131,11 +131,21 @@ def loaded_bytes(shapes: Mapping[str, tuple[int, ...]], dtype: str, quantize: st
     return sum(_loaded_bytes(name, shape, item, quantize) for name, shape in shapes.items())
 
 
+def matrix_bits(name: str, quantize: str) -> Literal[8, 4]:
+    """Bits of a quantised matrix, factors left out: its name decides, so that sizes are known.
+
+    With ``int4`` the feed-forward layers take 4 bits, two thirds of a model and more. Attention and
+    the first layer keep 8: of all matrices they lose most by rounding for the memory they take.
+    """
+    is_four = quantize == "int4" and ".mlp." in name and not name.startswith("transformer.h.0.")
+    return 4 if is_four else 8
+
+
 def _loaded_bytes(name: str, shape: tuple[int, ...], item: int, quantize: str) -> int:
     if quantize == "none" or len(shape) != 2 or name.endswith("wpe.weight"):
         return math.prod(shape) * item
     rows, columns = shape
-    if quantize == "int8" or name.endswith(("wte.weight", "lm_head.weight")):
+    if matrix_bits(name, quantize) == 8:
         return rows * (columns + 4)
     groups = math.ceil(columns / INT4_GROUP)
     return rows * groups * (INT4_GROUP // 2 + 4)

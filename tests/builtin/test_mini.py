@@ -23,6 +23,7 @@ from bigcode_cli.records import (
     InfillOrder,
     LoadOptions,
     ModelFolder,
+    Quantize,
     Silence,
     StopOptions,
 )
@@ -126,3 +127,18 @@ def test_its_export_is_plain_bfloat16_of_the_same_model(mini: ModelFolder, tmp_p
         stored.state_dict().items(), plain.state_dict().items(), strict=True
     ):
         assert torch.equal(first, second), name
+
+
+@pytest.mark.parametrize(("quantize", "limit"), [("int8", 0.001), ("int4", 0.05)])
+def test_quantised_it_loses_little(
+    mini: ModelFolder, session: Session, quantize: Quantize, limit: float
+) -> None:
+    """In nats a token, so 5 % of perplexity."""
+    rounded = Session.open(mini, LoadOptions(quantize=quantize))
+    texts = [path.read_text(encoding="utf-8") for path in SOURCES[:4]]
+    tokens = sum(len(session.tokenizer.encode(text)[:400]) for text in texts)
+    losses = [
+        bits_per_byte(one, texts, context=401, stride=400, first_tokens=400).nll / tokens
+        for one in (session, rounded)
+    ]
+    assert abs(losses[1] - losses[0]) < limit

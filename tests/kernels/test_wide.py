@@ -221,10 +221,11 @@ def test_eight_launches_a_layer(device: torch.device) -> None:
         run_layers(ops, pair.weights, pair.fast)
         torch.cuda.synchronize()
         kinds = [torch.profiler.ProfilerActivity.CUDA]
-        with warnings.catch_warnings(), torch.profiler.profile(activities=kinds) as profile:
-            warnings.simplefilter("ignore")
-            run_layers(ops, pair.weights, pair.fast)
-            torch.cuda.synchronize()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a profiler thinks of its cycles
+            with torch.profiler.profile(activities=kinds) as profile:
+                run_layers(ops, pair.weights, pair.fast)
+                torch.cuda.synchronize()
         events = [event for event in profile.events() if "Sync" not in event.name]
         counts.append(len([event for event in events if event.device_type.name == "CUDA"]))
     # A product may be two: split along its columns, and joined.
