@@ -12,10 +12,10 @@ from time import perf_counter
 from bigcode_cli.bench.infill_run import exact_match, request_for
 from bigcode_cli.bench.infill_tasks import InfillTask, spaced
 from bigcode_cli.engine import infill
+from bigcode_cli.engine.drafts import MAX_GUESSES
 from bigcode_cli.engine.lookup import Lookup, lookup_rates
 from bigcode_cli.engine.protocol import Prompt
 from bigcode_cli.engine.session import Session
-from bigcode_cli.engine.drafts import MAX_GUESSES
 from bigcode_cli.errors import BigcodeError
 from bigcode_cli.records import Failure, Infilled, InfillRequest, Passes, Reporter
 from bigcode_cli.text.tokenizer import Tokenizer
