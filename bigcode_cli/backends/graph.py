@@ -55,7 +55,14 @@ def fused(weights: Weights, rows: int, device: torch.device) -> Step:
     from bigcode_cli.kernels.triton.ops import TritonOps
 
     wide = WideOps(weights.geometry, rows, device=device, overlaps=overlaps)
-    return TritonOps(weights.geometry, rows, device=device, wide=wide, overlaps=overlaps)
+    return TritonOps(
+        weights.geometry,
+        rows,
+        device=device,
+        number_bytes=weights.positions.element_size(),
+        wide=wide,
+        overlaps=overlaps,
+    )
 
 
 MAKERS: Sequence[tuple[str, StepMaker]] = (("Triton kernels", fused), ("a graph", plain))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from subprocess import CalledProcessError
 from typing import Protocol, Self
 
 import torch
@@ -168,7 +169,14 @@ class WideBackend(TorchBackend):
 
     def _tell(self, what: str, error: Exception) -> None:
         """Say once that something does not work, however much depends on it."""
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = _reason(error)
         if reason not in self._reasons:
             self._reasons.add(reason)
             self._report.note(f"{what}: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    """One line, the same for the same cause: Triton compiles in a new folder each time."""
+    if isinstance(error, CalledProcessError):
+        return f"{error.cmd[0]}, the C compiler, fails"
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -212,7 +212,11 @@ class Speculating(Stepping):
         began = perf_counter()
         guesses = self._guesses(count, left)
         guessed = perf_counter()
-        taken = self._rows.verify(guesses)
+        if ahead and not any(guesses):
+            # Where nothing is guessed nothing is lost: the pass behind this one is on its way.
+            taken = [[token] for token in self._rows.step()]
+        else:
+            taken = self._rows.verify(guesses)
         ended = perf_counter()
         width = 1 + max(map(len, guesses))
         self._pace.learn(width, [len(row) for row in taken], ended - guessed, guessed - began)

@@ -22,6 +22,9 @@ _PROGRAMS = 264
 HEAD_BLOCK = 16
 """Query heads of one program of ``attend``: the matrix units' least."""
 
+_BLOCK_BYTES = 2**14
+"""Of a block of keys, and of one of values, on its way to the matrix units."""
+
 _TILE = 4096
 _WIDEST = 2048
 _NARROWEST = 256
@@ -99,32 +102,38 @@ def attention_key(heads: int, kv_heads: int, head_dim: int) -> str:
 
 
 def attention_config(
-    heads: int, kv_heads: int, head_dim: int, groups: int, device: str
+    heads: int, kv_heads: int, head_dim: int, groups: int, device: str, *, number_bytes: int
 ) -> AttentionConfig:
     """The layout of ``attend``: tuned for a row that is alone with one key head, else reasoned out.
 
     Args:
         groups: of heads that share a program, of all rows.
+        number_bytes: of a number in the cache; layouts are tuned for 2.
     """
     tables = _tables()
     key = attention_key(heads, kv_heads, head_dim)
     alone = kv_heads == 1 and groups == -(-heads // HEAD_BLOCK)
-    if alone:
+    if alone and number_bytes == 2:
         for table in (tables.get(device, {}), *tables.values()):
             if key in table:
                 return AttentionConfig(*table[key])
-    return default_attention(groups)
+    return default_attention(groups, head_dim * number_bytes)
 
 
-def default_attention(groups: int) -> AttentionConfig:
-    """Programs enough to fill the device, each with a block at least; parts few enough to join."""
+def default_attention(groups: int, head_bytes: int) -> AttentionConfig:
+    """Programs enough to fill the device, each with a block at least; parts few enough to join.
+
+    Args:
+        head_bytes: of one key. What is on its way lies in shared memory: 96 KB at most.
+    """
     splits = 32
     while splits > 4 and splits * groups > _PROGRAMS:
         splits //= 2
+    most = _BLOCK_BYTES // _power_of_two(head_bytes)
     if splits * groups > _PROGRAMS:
         # One program each fills the device.
-        return AttentionConfig(64, splits, 4, 4, least=512, stages=3)
-    return AttentionConfig(32, splits, 4, 4)
+        return AttentionConfig(max(16, min(64, most)), splits, 4, 4, least=512, stages=3)
+    return AttentionConfig(max(16, min(32, most)), splits, 4, 4)
 
 
 def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:

@@ -47,12 +47,7 @@ def correct_biases(trunk: nn.Module, reader: Reader) -> None:
     wanted = seen
     run = Pass(attend=eager, visible=Visible(mask=(time <= time[:, None])[None, None]))
     for layer, block in enumerate(trunk.h):  # type: ignore[arg-type]
-        exact = _exact(reader, config, layer)
-        means: dict[str, Tensor] = {}
-        for name, module in exact.named_modules():
-            if isinstance(module, nn.Linear):
-                module.register_forward_hook(partial(_note, means, name))
-        wanted = exact(wanted, run)[0]
+        wanted, means = _pass_exact(reader, config, layer, wanted, run)
         hooks = [
             module.register_forward_hook(partial(_correct, means[name]))
             for name, module in block.named_modules()
@@ -70,6 +65,17 @@ def draw_ids(config: GPTBigCodeConfig) -> Tensor:
     stream = torch.Generator().manual_seed(0)
     drawn = torch.multinomial(weights, _ROWS * time, replacement=True, generator=stream)
     return drawn.view(_ROWS, time)
+
+
+def _pass_exact(
+    reader: Reader, config: GPTBigCodeConfig, layer: int, hidden: Tensor, run: Pass
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a layer as it is stored makes of ``hidden``, and the mean of each of its products."""
+    exact, means = _exact(reader, config, layer), dict[str, Tensor]()
+    for name, module in exact.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(partial(_note, means, name))
+    return exact(hidden, run)[0], means
 
 
 def _exact(reader: Reader, config: GPTBigCodeConfig, layer: int) -> GPTBigCodeBlock:

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import random
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 import torch
@@ -214,6 +215,22 @@ def test_what_fails_is_told_once_and_decoding_goes_on(
         got = ids_of(backend, [prompt([1, 2, 3], 20)], 20)
         assert got == ids_of(wide_backend(), [prompt([1, 2, 3], 20)], 20)
     assert notes == ["decoding goes on without Triton kernels: Failed to find C compiler."]
+
+
+def test_a_cause_is_told_once_whatever_fails_for_it() -> None:
+    """Triton compiles in a new folder each time, and names it."""
+
+    def failing(weights: Weights, rows: int, device: torch.device) -> Step:  # noqa: ARG001
+        folders.append(f"/tmp/{len(folders)}")
+        raise CalledProcessError(1, ["false", f"{folders[-1]}/cuda_utils.c"])
+
+    folders: list[str] = []
+    notes: list[str] = []
+    backend = graph_backend(makers=(("Triton kernels", failing), ("a graph", failing)))
+    backend._report = told(notes)
+    assert ids_of(backend, [prompt([1, 2], 5)], 5) == ids_of(wide_backend(), [prompt([1, 2], 5)], 5)
+    assert len(folders) == 2
+    assert notes == ["decoding goes on without Triton kernels: false, the C compiler, fails"]
 
 
 def test_a_model_of_random_weights_tells_what_it_goes_on_without() -> None:

@@ -10,8 +10,9 @@ import torch
 
 from bigcode_cli.backends.sampling import SamplingTensors, filtered_probabilities, penalised
 from bigcode_cli.backends.torch import TorchBackend
+from bigcode_cli.backends.torch_rows import TorchRows
 from bigcode_cli.engine.pace import Pace
-from bigcode_cli.engine.protocol import Backend, Prompt, Sampler
+from bigcode_cli.engine.protocol import Backend, Prompt, Sampler, Token
 from bigcode_cli.engine.session import Session
 from bigcode_cli.engine.speculate import Speculation, require_same_vocabulary
 from bigcode_cli.errors import UsageError
@@ -143,6 +144,34 @@ def test_every_completion_is_that_without_guesses(plain: Session, speculating: S
             values = [token.logprob for token in other.logprobs]
             assert [token.logprob for token in done.logprobs] == pytest.approx(values, abs=1e-4)
             assert [token.id for token in done.logprobs] == [token.id for token in other.logprobs]
+
+
+def test_where_nothing_is_guessed_the_next_pass_is_on_its_way(
+    plain: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only ``step`` lets a backend run ahead: a prompt without guesses is to lose nothing."""
+
+    class Timid(Pace):
+        def width(self, *_: object, **__: object) -> int:
+            return 1
+
+    stepped: list[int] = []
+    step = TorchRows.step
+
+    def counted(rows: TorchRows) -> list[Token]:
+        stepped.append(len(rows))
+        return step(rows)
+
+    monkeypatch.setattr(TorchRows, "step", counted)
+    speculation = Speculation()
+    speculation._pace = Timid()
+    session = Session("random", plain.tokenizer, plain.backend, 0.0, speculation)
+    request = GenerateRequest(prompt=LINES, max_new_tokens=12, sampling=WARM)
+    (got,) = run(session, [request])
+    # The first token is read from the prompt's state, before its rows join those under way.
+    assert len(stepped) == got.completion_tokens - 1 > 0
+    assert got.timing.passes is not None
+    assert got.timing.passes.guessed == 0
 
 
 def test_every_guess_of_the_model_itself_holds(plain: Session) -> None:

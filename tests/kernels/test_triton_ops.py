@@ -27,7 +27,14 @@ def triton_ops(shape: Geometry, buffers: Buffers) -> Ops:
     device = buffers.ids.device
     hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
     wide = WideOps(shape, buffers.rows, device=device, overlaps=hopper)
-    return TritonOps(shape, buffers.rows, device=device, wide=wide, overlaps=hopper)
+    return TritonOps(
+        shape,
+        buffers.rows,
+        device=device,
+        number_bytes=buffers.query.element_size(),
+        wide=wide,
+        overlaps=hopper,
+    )
 
 
 def assert_close(got: Tensor, expected: Tensor, dtype: torch.dtype) -> None:

@@ -626,5 +626,9 @@ def test_the_weights_are_never_in_memory_twice(tmp_path: Path) -> None:
     )
     grown = [int(line) for line in output.stdout.split()]
     largest = 4 * 4 * 1024 * 1024
-    for share, peak in zip((0.15, 0.5, 1.0), grown, strict=True):
-        assert 0.9 * share * stored < peak < share * stored + 4 * largest, f"{peak / 1e6:.0f} MB"
+    # Of int4 attention and the first layer are int8, and a layer is looked at as it was; of what
+    # that leaves, the allocator keeps some tensors or none. All of it is less than the model.
+    layer = stored / config.n_layer + 3 * largest
+    for share, beside, peak in zip((0.19, 0.5, 1.0), (layer, 0, 0), grown, strict=True):
+        most = share * stored + beside + 4 * largest
+        assert 0.9 * share * stored < peak < most, f"{peak / 1e6:.0f} MB"

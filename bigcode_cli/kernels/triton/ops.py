@@ -67,6 +67,7 @@ class TritonOps:
     Args:
         wide: takes over the products of unquantised matrices with more than ``most_rows``. Those
             of quantised ones stay: it would unpack each matrix whole, at every step.
+        number_bytes: of a number in the cache.
         overlaps: kernels may begin before the last one has ended (programmatic dependent launch).
     """
 
@@ -76,6 +77,7 @@ class TritonOps:
         rows: int,
         *,
         device: torch.device,
+        number_bytes: int,
         wide: Ops,
         overlaps: bool,
     ) -> None:
@@ -90,7 +92,12 @@ class TritonOps:
         self._head_groups = geometry.kv_heads * -(-shared // HEAD_BLOCK)
         groups = rows * self._head_groups
         self._attention = attention_config(
-            geometry.heads, geometry.kv_heads, geometry.head_dim, groups, self._device
+            geometry.heads,
+            geometry.kv_heads,
+            geometry.head_dim,
+            groups,
+            self._device,
+            number_bytes=number_bytes,
         )
         self._padded_head = max(16, power_of_two(geometry.head_dim))
         noted = (groups, self._attention.splits, HEAD_BLOCK)
