@@ -80,7 +80,8 @@ QuantizeName = Annotated[
     typer.Option(
         "--quantize",
         metavar="none|int8|int4",
-        help="Store the weights smaller. On GPUs int8 decodes faster too, int4 slower.",
+        help="Store the weights smaller. On GPUs wide models decode faster by it, narrow ones "
+        "slower.",
         rich_help_panel=MODEL,
     ),
 ]
