@@ -172,6 +172,17 @@ def test_a_step_names_the_same_tokens(device: torch.device, bits: int, rows: int
         assert torch.equal(pair.fast.told[0], pair.slow.told[0])
 
 
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_rows_that_end_within_a_word(device: torch.device, bits: int) -> None:
+    """Of codes four or eight are read at a time."""
+    pair = Pair(device, bits=bits, layers=1, inner=50, heads=5, head_dim=18, width=90)
+    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
+        ops.run(pair.weights, buffers)
+        ops.pick(buffers)
+    pair.assert_same("logits", "cache")
+    assert torch.equal(pair.fast.ids, pair.slow.ids)
+
+
 def test_of_equal_logits_the_lowest_id_is_taken(device: torch.device) -> None:
     pair = Pair(device)
     pair.weights.head.weight.zero_()

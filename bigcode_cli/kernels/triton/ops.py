@@ -42,8 +42,6 @@ def unsupported(geometry: Geometry) -> str | None:
         return f"the activation {geometry.activation}"
     if geometry.width > _WIDEST_NORM:
         return f"hidden states {geometry.width} wide"
-    if geometry.width % 4 or geometry.inner % 4:
-        return "rows of codes that do not end with a word"
     if geometry.head_dim > _WIDEST_HEAD:
         return f"heads {geometry.head_dim} wide"
     return None
@@ -256,8 +254,10 @@ class TritonOps:
         rows = matrix_.rows if outputs is None else outputs
         weight = matrix_.weight
         bits = 8 * weight.element_size() if matrix_.bits == 16 else matrix_.bits
-        kernel = "matvec" if self._rows == 1 else "matmul"
-        if matrix_.bits != 16 and kernel == "matvec":
+        # ``matvec`` reads codes as words, and so takes no rows that end within one.
+        is_vector = self._rows == 1 and (matrix_.bits == 16 or weight.shape[1] % 4 == 0)
+        kernel = "matvec" if is_vector else "matmul"
+        if is_vector and matrix_.bits != 16:
             weight = weight.view(torch.int32)
         config = config_of(kernel, rows, matrix_.columns, bits, self._device)
         programs = -(-rows // (config.block_n * config.tiles))
@@ -288,7 +288,7 @@ class TritonOps:
             "num_warps": config.warps,
             **self._launch,
         }
-        if self._rows == 1:
+        if is_vector:
             norm_weight = weight if norm is None else norm.weight
             norm_bias = weight if norm is None else norm.bias
             epsilon = 0.0 if norm is None else norm.epsilon
