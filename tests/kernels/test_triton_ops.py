@@ -11,6 +11,7 @@ from bigcode_cli.backends.plain_ops import PlainOps
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.shapes import SHAPES
 from bigcode_cli.kernels.step import Ops, run_layers
+from bigcode_cli.kernels.tables import AttentionConfig, Config
 from bigcode_cli.kernels.weights import Geometry
 from tests.kernels.shapes import Numbers, copied, geometry
 
@@ -181,6 +182,42 @@ def test_rows_that_end_within_a_word(device: torch.device, bits: int) -> None:
         ops.pick(buffers)
     pair.assert_same("logits", "cache")
     assert torch.equal(pair.fast.ids, pair.slow.ids)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("config", [Config(16, 128, tiles=3), Config(8, 256, tiles=4)])
+def test_a_program_of_several_tiles(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch, config: Config, bits: int
+) -> None:
+    """Rows of one block and of two, tiles that end beyond the last row, and a tile's own best."""
+    from bigcode_cli.kernels.triton import ops as layouts
+
+    monkeypatch.setattr(layouts, "config_of", lambda *_: config)
+    pair = Pair(device, bits=bits, layers=1)
+    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
+        ops.run(pair.weights, buffers)
+        ops.pick(buffers)
+    pair.assert_same("logits", "cache", "hidden")
+    assert torch.equal(pair.fast.ids, pair.slow.ids)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("length", [0, 63, 64, 65, 191, 192, 400])
+def test_splits_of_attention_that_have_a_least_length(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch, length: int, rows: int
+) -> None:
+    """One split, the last one short, as many as there may be."""
+    from bigcode_cli.kernels.triton import ops as layouts
+
+    layout = AttentionConfig(16, 4, 2, 4, least=64)
+    monkeypatch.setattr(layouts, "attention_config", lambda *_, **__: layout)
+    pair = Pair(device, rows=rows, capacity=410, positions=410, layers=1)
+    pair.fast.query.normal_()
+    pair.slow.query.copy_(pair.fast.query)
+    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
+        buffers.lengths.fill_(length)
+        ops.attend(pair.layer, buffers.cache[0], buffers)
+    pair.assert_same("attended")
 
 
 def test_of_equal_logits_the_lowest_id_is_taken(device: torch.device) -> None:
