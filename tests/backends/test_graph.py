@@ -26,6 +26,8 @@ from bigcode_cli.model.checkpoint import load_model, save_model
 from bigcode_cli.records import LoadOptions, Quantize, Reporter, SamplingOptions
 from tests.backends.wide import (
     GREEDY,
+    GREEDY_PENALISED,
+    PENALISED,
     SAMPLED,
     VOCAB,
     graph_backend,
@@ -35,8 +37,6 @@ from tests.backends.wide import (
     wide_model,
 )
 
-PENALISED = SamplingOptions(temperature=0.7, repetition_penalty=1.3, min_p=0.02)
-GREEDY_PENALISED = SamplingOptions(repetition_penalty=2.0)
 PROMPTS = ([1, 2, 3], [7], list(range(3, 60)), [9, 9, 4, 80, 33, 2, 1])
 
 

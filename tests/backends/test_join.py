@@ -17,9 +17,10 @@ from bigcode_cli.engine.decode import closed_up
 from bigcode_cli.engine.protocol import Prompt
 from bigcode_cli.errors import ModelTooLargeError
 from bigcode_cli.model.cache import KVCache
-from bigcode_cli.records import SamplingOptions
 from tests.backends.wide import (
     GREEDY,
+    GREEDY_PENALISED,
+    PENALISED,
     SAMPLED,
     VOCAB,
     graph_backend,
@@ -28,8 +29,6 @@ from tests.backends.wide import (
     wide_backend,
 )
 
-PENALISED = SamplingOptions(temperature=0.7, repetition_penalty=1.3, min_p=0.02)
-GREEDY_PENALISED = SamplingOptions(repetition_penalty=2.0)
 KINDS = (GREEDY, SAMPLED, PENALISED, GREEDY_PENALISED)
 
 

@@ -14,6 +14,8 @@ from bigcode_cli.records import SamplingOptions
 VOCAB = 97
 GREEDY = SamplingOptions()
 SAMPLED = SamplingOptions(temperature=0.9, top_k=40, top_p=0.95)
+PENALISED = SamplingOptions(temperature=0.7, repetition_penalty=1.3, min_p=0.02)
+GREEDY_PENALISED = SamplingOptions(repetition_penalty=2.0)
 
 
 def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> TorchBackend:

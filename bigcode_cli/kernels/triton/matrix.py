@@ -19,12 +19,12 @@ Slow twins: ``model.layers`` and ``model.quantize``; tests hold the kernels to t
 import triton
 import triton.language as tl
 
+from bigcode_cli.kernels.triton.codes import GROUP, dealt, times_int4, times_int8
+
 STORE: tl.constexpr = tl.constexpr(0)
 ADD: tl.constexpr = tl.constexpr(1)
 APPEND: tl.constexpr = tl.constexpr(2)
 RANK: tl.constexpr = tl.constexpr(3)
-
-GROUP: tl.constexpr = tl.constexpr(64)
 
 
 @triton.jit
@@ -98,64 +98,6 @@ def _moments(x, row, epsilon, K: tl.constexpr, PADDED: tl.constexpr):
     mean = tl.sum(values, 0) / K
     centred = tl.where(k < K, values - mean, 0.0)
     return mean, tl.rsqrt(tl.sum(centred * centred, 0) / K + epsilon)
-
-
-@triton.jit
-def _dealt(values, BK: tl.constexpr, BITS: tl.constexpr):
-    """Numbers ``(BK,)`` as words hold codes: four times every fourth, or eight every eighth."""
-    if BITS == 8:
-        even, odd = tl.split(tl.reshape(values, [BK // 4, 2, 2]))
-        n0, n2 = tl.split(even)
-        n1, n3 = tl.split(odd)
-        return n0, n1, n2, n3
-    else:  # noqa: RET505 -- the language allows no return within a branch but in its last place
-        even, odd = tl.split(tl.reshape(values, [BK // 8, 2, 2, 2]))
-        n0_4, n2_6 = tl.split(even)
-        n1_5, n3_7 = tl.split(odd)
-        n0, n4 = tl.split(n0_4)
-        n1, n5 = tl.split(n1_5)
-        n2, n6 = tl.split(n2_6)
-        n3, n7 = tl.split(n3_7)
-        return n0, n1, n2, n3, n4, n5, n6, n7
-
-
-@triton.jit
-def _code(words, AT: tl.constexpr, BITS: tl.constexpr):
-    """Code ``AT`` of each word, as float32, without a conversion: as the end of a power of two.
-
-    A byte is moved to the lowest place of 2^23, which is one instruction. Of four bits it takes
-    fewer to leave them where they are, under an exponent that makes their lowest count 1.
-    """
-    PLACE: tl.constexpr = AT * BITS % 16 if BITS == 4 else 0
-    MOVED: tl.constexpr = AT * BITS - PLACE
-    held = words if MOVED == 0 else words >> MOVED
-    held = (held & (((1 << BITS) - 1) << PLACE)) | ((150 - PLACE) << 23)
-    # Codes are stored as what they exceed the least by.
-    return held.to(tl.float32, bitcast=True) - ((1 << (23 - PLACE)) + (1 << (BITS - 1)))
-
-
-@triton.jit
-def _times_int8(words, dealt):
-    """Words ``(BN, BK / 4)`` times numbers as ``_dealt`` deals them: ``(BN, BK / 4)``."""
-    flipped = words ^ -0x7F7F7F80
-    product = tl.zeros(words.shape, tl.float32)
-    for place in tl.static_range(4):
-        product += _code(flipped, place, 8) * dealt[place][None, :]
-    return product
-
-
-@triton.jit
-def _times_int4(words, dealt, scale, n, at, N: tl.constexpr, K: tl.constexpr, BN: tl.constexpr,
-                BK: tl.constexpr):  # fmt: skip
-    """Words ``(BN, BK / 8)`` times numbers, by groups with their factors: ``(BN, BK / 64)``."""
-    GROUPS: tl.constexpr = (K + 63) // 64
-    group = at // GROUP + tl.arange(0, BK // GROUP)
-    here = (n < N)[:, None] & (group < GROUPS)[None, :]
-    factor = tl.load(scale + n[:, None] * GROUPS + group[None, :], mask=here, other=0.0)
-    product = tl.zeros([BN, BK // 8], tl.float32)
-    for place in tl.static_range(8):
-        product += _code(words, place, 4) * dealt[place][None, :]
-    return tl.sum(tl.reshape(product, [BN, BK // GROUP, 8]), 2) * factor
 
 
 @triton.jit
@@ -289,7 +231,7 @@ def matvec(
         mean, deviation = _moments(x, 0, epsilon, K, PADDED)
     values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
     if BITS != 16:
-        values = _dealt(values, BLOCK_K, BITS)
+        values = dealt(values, BLOCK_K, BITS)
     for at in tl.static_range(TILES):
         n = first + at * BLOCK_N + tl.arange(0, BLOCK_N)
         if at > 0:
@@ -308,11 +250,11 @@ def matvec(
                 gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
                 values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
                 if BITS != 16:
-                    values = _dealt(values, BLOCK_K, BITS)
+                    values = dealt(values, BLOCK_K, BITS)
             if BITS == 8:
-                partial += _times_int8(tile, values)
+                partial += times_int8(tile, values)
             elif BITS == 4:
-                partial += _times_int4(
+                partial += times_int4(
                     tile, values, scale, n, step * BLOCK_K, N, K, BLOCK_N, BLOCK_K
                 )
             else:
