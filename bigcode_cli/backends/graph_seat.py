@@ -75,7 +75,7 @@ class Seat:
     ) -> None:
         self._weights = weights
         self._device = device
-        self._next = step
+        self._operations = step
         self.buffers = Buffers.allocate(
             weights.geometry, rows, capacity, dtype=dtype, device=device
         )
@@ -229,9 +229,9 @@ class Seat:
 
     def _step(self, mode: Mode) -> None:
         buffers = self.buffers
-        self._next.run(self._weights, buffers)
+        self._operations.run(self._weights, buffers)
         if mode == Mode(drawn=False, penalised=False):
-            self._next.pick(buffers)
+            self._operations.pick(buffers)
             return
         logits = buffers.logits
         if mode.penalised:
