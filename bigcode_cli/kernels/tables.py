@@ -81,18 +81,22 @@ class AttentionConfig:
     """The layout of ``attend``.
 
     Attributes:
-        slots: of the cache at a time.
+        slots: of the cache at a time, a multiple of 16 for each warp.
+        columns: of the values that a program has for its own; not more than a head has.
         splits: programs that share a row's slots at most.
         joined: parts that are summed up at a time.
-        least: slots of a split that is not the last, a multiple of ``slots``.
+        whole: slots up to which they are not shared.
+        least: slots of a split that is not the last.
         stages: blocks of slots on their way at a time.
     """
 
     slots: int
+    columns: int
     splits: int
     joined: int
     warps: int
-    least: int = 0
+    whole: int = 0
+    least: int = 1
     stages: int = 2
 
 
@@ -117,23 +121,29 @@ def attention_config(
         for table in (tables.get(device, {}), *tables.values()):
             if key in table:
                 return AttentionConfig(*table[key])
-    return default_attention(groups, head_dim * number_bytes)
+    return default_attention(groups, head_dim, number_bytes)
 
 
-def default_attention(groups: int, head_bytes: int) -> AttentionConfig:
+def default_attention(groups: int, head_dim: int, number_bytes: int) -> AttentionConfig:
     """Programs enough to fill the device, each with a block at least; parts few enough to join.
 
     Args:
-        head_bytes: of one key. What is on its way lies in shared memory: 96 KB at most.
+        number_bytes: see ``attention_config``. What is on its way lies in shared memory: 96 KB at
+            most.
     """
+    columns = max(16, _power_of_two(head_dim))
     splits = 32
     while splits > 4 and splits * groups > _PROGRAMS:
         splits //= 2
-    most = _BLOCK_BYTES // _power_of_two(head_bytes)
+    most = _BLOCK_BYTES // _power_of_two(head_dim * number_bytes)
     if splits * groups > _PROGRAMS:
         # One program each fills the device.
-        return AttentionConfig(max(16, min(64, most)), splits, 4, 4, least=512, stages=3)
-    return AttentionConfig(max(16, min(32, most)), splits, 4, 4)
+        slots = max(16, min(64, most))
+        return AttentionConfig(
+            slots, columns, splits, 4, min(4, slots // 16), whole=512, least=512, stages=3
+        )
+    slots = max(16, min(32, most))
+    return AttentionConfig(slots, columns, splits, 4, min(4, slots // 16))
 
 
 def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:

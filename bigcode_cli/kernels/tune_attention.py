@@ -11,22 +11,27 @@ from bigcode_cli.kernels.tables import HEAD_BLOCK, AttentionConfig
 from bigcode_cli.kernels.timing import timed
 from bigcode_cli.kernels.weights import Geometry
 
-DEPTHS = (500, 1900)
+DEPTHS = (500, 900, 1900)
 """Slots that a row fills while it is timed."""
 
 _SLOTS = 2048
+_SPLITS = 8
+_HELD = 2**15
+"""Numbers in shared memory at most: what asks for more is not let in beside the kernel ahead."""
+
 _COPIES = 512
 """Of the cache: together more than the L2 cache of any GPU holds, as layers behind weights are."""
 
 
 def layouts(name: str) -> list[AttentionConfig]:
     """Layouts of one row's attention worth timing."""
+    width = SHAPES[name].head_dim
     return [
-        AttentionConfig(slots, splits, 8, warps, least, stages)
-        for slots, splits, warps, least, stages in product(
-            (32, 64, 128), (8, 16), (4, 8), (0, 256, 512), (2, 3)
+        AttentionConfig(16 * warps * each, columns, _SPLITS, 8, warps, whole, 1, stages)
+        for warps, each, columns, whole, stages in product(
+            (2, 4), (1, 2), (16, 32, 64), (512, 1024), (2, 3)
         )
-        if slots * SHAPES[name].head_dim <= 2048 * warps
+        if 16 * warps * each * (width + columns) * stages <= _HELD
     ]
 
 
@@ -39,13 +44,16 @@ def arguments(shape: Geometry, config: AttentionConfig) -> dict[str, Any]:
         "KV_HEADS": 1,
         "HEAD_DIM": shape.head_dim,
         "PADDED": shape.head_dim,
+        "COLUMNS": config.columns,
         "SPLITS": config.splits,
         "BLOCK": config.slots,
+        "WHOLE": config.whole,
         "LEAST": config.least,
         "JOINED": config.joined,
+        "WARPS": config.warps,
+        "STAGES": config.stages,
         "PDL": True,
         "num_warps": config.warps,
-        "num_stages": config.stages,
         "launch_pdl": True,
     }
 
@@ -68,16 +76,18 @@ def measured(name: str, layouts: list[AttentionConfig]) -> tuple[AttentionConfig
     groups = -(-shape.heads // HEAD_BLOCK)
     query = torch.randn(shape.heads * shape.head_dim, device="cuda").to(torch.bfloat16)
     caches = torch.randn(_COPIES, _SLOTS * 2 * shape.head_dim, device="cuda").bfloat16()
-    lengths, tickets = (torch.zeros(n, dtype=torch.int32, device="cuda") for n in (1, groups))
-    noted = torch.zeros(2, groups * 32 * HEAD_BLOCK, device="cuda")
-    parts = torch.zeros(groups * 32 * HEAD_BLOCK * shape.head_dim, device="cuda")
+    shares = max(shape.head_dim // config.columns for config in layouts)
+    lengths = torch.zeros(1, dtype=torch.int32, device="cuda")
+    tickets = torch.zeros(groups * shares, dtype=torch.int32, device="cuda")
+    noted = torch.zeros(2, groups * shares * _SPLITS * HEAD_BLOCK, device="cuda")
+    parts = torch.zeros(groups * _SPLITS * HEAD_BLOCK * shape.head_dim, device="cuda")
 
     def tensors(copy: int) -> tuple[Tensor, ...]:
         return query, caches[copy], lengths, query, parts, *noted.unbind(), tickets
 
     def time_of(config: AttentionConfig) -> list[float]:
         fixed = arguments(shape, config)
-        launch = attention.attend[1, groups, config.splits]
+        launch = attention.attend[1, groups, shape.head_dim // config.columns * config.splits]
         times = []
         for depth in DEPTHS:
             lengths.fill_(depth)

@@ -68,7 +68,7 @@ def test_every_entry_of_the_table_is_a_layout() -> None:
 
 
 def test_attention_is_split_among_no_more_programs_than_fill_the_device() -> None:
-    assert [default_attention(groups, 256).splits for groups in (1, 3, 16, 64, 1000)] == [
+    assert [default_attention(groups, 128, 2).splits for groups in (1, 3, 16, 64, 1000)] == [
         32,
         32,
         16,
@@ -77,28 +77,31 @@ def test_attention_is_split_among_no_more_programs_than_fill_the_device() -> Non
     ]
 
 
-@pytest.mark.parametrize("head_bytes", [32, 256, 416, 1024])
+@pytest.mark.parametrize("head_dim", [8, 16, 64, 80, 128, 208, 256])
+@pytest.mark.parametrize("number_bytes", [2, 4])
 @pytest.mark.parametrize("groups", [1, 18, 1000])
 def test_what_attention_has_on_its_way_fits_into_shared_memory(
-    groups: int, head_bytes: int
+    groups: int, number_bytes: int, head_dim: int
 ) -> None:
     """Keys and values, of heads filled up to a power of two; a GPU has 99 KB or more."""
-    layout = default_attention(groups, head_bytes)
-    padded = 1 << (head_bytes - 1).bit_length()
-    assert layout.slots >= 16
-    assert layout.slots * padded * 2 * layout.stages <= 96 * 1024
-    assert layout.least % layout.slots == 0
+    layout = default_attention(groups, head_dim, number_bytes)
+    padded = max(16, 1 << (head_dim - 1).bit_length())
+    assert layout.slots % (16 * layout.warps) == 0
+    assert layout.columns == padded
+    assert layout.slots * padded * number_bytes * 2 * layout.stages <= 96 * 1024
 
 
 def test_a_tuned_attention_serves_rows_that_are_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tuned.json").write_text(json.dumps({"A": {"attend 48/1x128": [64, 16, 8, 8]}}))
+    (tmp_path / "tuned.json").write_text(json.dumps({"A": {"attend 48/1x128": [64, 32, 16, 8, 4]}}))
     monkeypatch.setattr(tables, "TABLE", tmp_path / "tuned.json")
     tables._tables.cache_clear()
     try:
-        assert attention_config(48, 1, 128, 3, "B", number_bytes=2) == AttentionConfig(64, 16, 8, 8)
-        assert attention_config(48, 1, 128, 6, "B", number_bytes=2) == default_attention(6, 256)
-        assert attention_config(48, 1, 128, 3, "B", number_bytes=4) == default_attention(3, 512)
+        assert attention_config(48, 1, 128, 3, "B", number_bytes=2) == AttentionConfig(
+            64, 32, 16, 8, 4
+        )
+        assert attention_config(48, 1, 128, 6, "B", number_bytes=2) == default_attention(6, 128, 2)
+        assert attention_config(48, 1, 128, 3, "B", number_bytes=4) == default_attention(3, 128, 4)
     finally:
         tables._tables.cache_clear()

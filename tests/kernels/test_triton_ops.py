@@ -202,22 +202,39 @@ def test_a_program_of_several_tiles(
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-@pytest.mark.parametrize("length", [0, 63, 64, 65, 191, 192, 400])
-def test_splits_of_attention_that_have_a_least_length(
-    device: torch.device, monkeypatch: pytest.MonkeyPatch, length: int, rows: int
+@pytest.mark.parametrize("length", [0, 15, 16, 63, 64, 65, 191, 192, 400])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        AttentionConfig(16, 16, 4, 2, 1, whole=64, least=64),
+        AttentionConfig(16, 32, 4, 4, 1, whole=64),
+        AttentionConfig(64, 16, 1, 1, 4, whole=1024),
+        AttentionConfig(32, 16, 8, 2, 2),
+    ],
+    ids=["least", "all columns", "no splits", "two warps"],
+)
+def test_however_attention_is_shared_out(
+    device: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: AttentionConfig,
+    length: int,
+    rows: int,
 ) -> None:
-    """One split, the last one short, as many as there may be."""
+    """By columns and by slots: one split, the last one short, as many as there may be."""
     from bigcode_cli.kernels.triton import ops as layouts
 
-    layout = AttentionConfig(16, 4, 2, 4, least=64)
     monkeypatch.setattr(layouts, "attention_config", lambda *_, **__: layout)
-    pair = Pair(device, rows=rows, capacity=410, positions=410, layers=1)
+    pair = Pair(
+        device, rows=rows, capacity=410, positions=410, layers=1, heads=3, head_dim=24, width=72
+    )
     pair.fast.query.normal_()
     pair.slow.query.copy_(pair.fast.query)
-    for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
-        buffers.lengths.fill_(length)
-        ops.attend(pair.layer, buffers.cache[0], buffers)
-    pair.assert_same("attended")
+    for _ in range(2):
+        pair.fast.attended.fill_(torch.nan)
+        for ops, buffers in ((pair.ops, pair.fast), (pair.twin, pair.slow)):
+            buffers.lengths.fill_(length)
+            ops.attend(pair.layer, buffers.cache[0], buffers)
+        pair.assert_same("attended")
 
 
 def test_of_equal_logits_the_lowest_id_is_taken(device: torch.device) -> None:

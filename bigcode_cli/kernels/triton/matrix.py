@@ -336,10 +336,16 @@ def embed(
     ids, lengths, tokens, scale, positions, out,
     K: tl.constexpr, BITS: tl.constexpr, BLOCK_K: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """The token's and the position's embedding, added in float32."""
+    """The token's and the position's embedding, added in float32.
+
+    Of a step's kernels none begins before the last step has ended: what that wrote, they may read
+    without waiting for the kernel ahead of them.
+    """
     row = tl.program_id(0)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
-    _begin(PDL)
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     token = tl.load(ids + row)
     position = tl.load(lengths + row).to(tl.int64)
     values = tl.load(tokens + token * K + k, mask=k < K, other=0).to(tl.float32)

@@ -98,12 +98,14 @@ class TritonOps:
             number_bytes=number_bytes,
         )
         self._padded_head = max(16, power_of_two(geometry.head_dim))
-        noted = (groups, self._attention.splits, HEAD_BLOCK)
+        shares = self._padded_head // self._attention.columns
+        self._attention_programs = shares * self._attention.splits
+        noted = (groups * shares, self._attention.splits, HEAD_BLOCK)
         with torch.inference_mode(False):
             self._maxima = torch.zeros(noted, device=device)
             self._sums = torch.zeros(noted, device=device)
-            self._parts = torch.zeros(*noted, self._padded_head, device=device)
-            self._tickets = torch.zeros(groups, dtype=torch.int32, device=device)
+            self._parts = torch.zeros(*noted, self._attention.columns, device=device)
+            self._tickets = torch.zeros(groups * shares, dtype=torch.int32, device=device)
             # As many as the smallest blocks of the head make.
             self._best = torch.zeros(rows, geometry.vocab, device=device)
             self._best_id = torch.zeros(rows, geometry.vocab, dtype=torch.int32, device=device)
@@ -148,7 +150,7 @@ class TritonOps:
     def attend(self, layer: Layer, cache: Tensor, buffers: Buffers) -> None:
         """See ``Ops``."""
         geometry, layout = self._geometry, self._attention
-        attention.attend[(self._rows, self._head_groups, layout.splits)](
+        attention.attend[(self._rows, self._head_groups, self._attention_programs)](
             buffers.query,
             cache,
             buffers.lengths,
@@ -163,13 +165,16 @@ class TritonOps:
             KV_HEADS=geometry.kv_heads,
             HEAD_DIM=geometry.head_dim,
             PADDED=self._padded_head,
+            COLUMNS=layout.columns,
             SPLITS=layout.splits,
             BLOCK=layout.slots,
+            WHOLE=layout.whole,
             LEAST=layout.least,
             JOINED=layout.joined,
+            WARPS=layout.warps,
+            STAGES=layout.stages,
             PDL=self._overlaps,
             num_warps=layout.warps,
-            num_stages=layout.stages,
             **self._launch,
         )
 
