@@ -1,0 +1,77 @@
+"""Compile the engine: ``python -m bigcode_cli.kernels.native.build`` puts it beside this file.
+
+Installing the package does the same. With ``--sanitize`` it is built to stop at the first access
+out of bounds and at undefined behaviour::
+
+    python -m bigcode_cli.kernels.native.build --sanitize
+    LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" \\
+        ASAN_OPTIONS=detect_leaks=0 pytest tests/kernels/native
+
+Each instruction set has a file of its own, compiled for it; which one runs is chosen at run time.
+"""
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+NAME = "engine.dylib" if sys.platform == "darwin" else "engine.so"
+
+_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+_SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+_X86 = {
+    "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
+    "isa_avx512.cpp": [
+        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
+        *("-mfma", "-mf16c", "-mprefer-vector-width=512"),
+    ],
+}
+_ARM = {"isa_neon.cpp": ["-march=armv8.2-a+dotprod"]}
+
+
+def compiler() -> list[str]:
+    """What ``CXX`` or else ``CC`` names; by default ``c++``."""
+    return shlex.split(os.environ.get("CXX") or os.environ.get("CC") or "c++")
+
+
+def build(out: Path, *, sanitize: bool = False) -> None:
+    """Compile all sources into one shared library.
+
+    Raises:
+        OSError: there is no such compiler.
+        subprocess.CalledProcessError: it fails.
+    """
+    own = _X86 if platform.machine().lower() in {"x86_64", "amd64"} else _ARM
+    common = [*_FLAGS, *(_SANITIZE if sanitize else [])]
+    with tempfile.TemporaryDirectory() as folder:
+
+        def compiled(source: Path) -> str:
+            target = str(Path(folder, source.stem + ".o"))
+            flags = [*common, *own.get(source.name, [])]
+            subprocess.run([*compiler(), *flags, "-c", str(source), "-o", target], check=True)
+            return target
+
+        with ThreadPoolExecutor() as pool:
+            objects = list(pool.map(compiled, sorted(SOURCES.glob("*.cpp"))))
+        # Whoever has the library open keeps the one that it has.
+        part = out.with_name(out.name + ".part")
+        link = [*compiler(), *common, "-shared", "-pthread", *objects, "-o", str(part)]
+        subprocess.run([*link, "-lstdc++", "-lm"], check=True)
+        part.replace(out)
+
+
+def main() -> None:
+    """See the module's beginning."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sanitize", action="store_true")
+    build(SOURCES / NAME, sanitize=parser.parse_args().sanitize)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+// For processors with AVX-512 and its instructions for 8-bit products.
+#if defined(__AVX512F__)
+#include "attention.h"
+
+namespace bigcode {
+namespace {
+
+constexpr Kernels kTable = {
+    "avx512", product, quantise, normalise, activate, attend, widen, best, measure, weigh,
+};
+
+}  // namespace
+
+extern const Kernels *const kAvx512 = &kTable;
+
+}  // namespace bigcode
+#endif

@@ -1,0 +1,115 @@
+// What an instruction set has to offer: one table of functions for each isa_*.cpp.
+
+#pragma once
+
+#include <cstdint>
+
+namespace bigcode {
+
+// How the numbers of a matrix are stored.
+enum class Format : int32_t {
+  kFloat = 0,   // IEEE 754 binary32
+  kHalf = 1,    // IEEE 754 binary16
+  kBrain = 2,   // the upper half of a binary32
+  kInt8 = 3,    // codes, times a factor for each row
+  kInt4 = 4,    // pairs of codes + 8 (the even column in the lower half), times one for each group
+};
+
+enum class Activation : int32_t { kGelu = 0, kGeluTanh = 1, kRelu = 2, kSilu = 3, kTanh = 4 };
+
+// Columns of an int4 matrix that share a factor; its rows are filled up to whole groups.
+constexpr int kGroup = 64;
+
+// Columns of a quantised vector that share a factor, a multiple of kGroup.
+constexpr int kChunk = 256;
+
+// Row-major, `(rows, columns)`. Nothing of it is owned.
+struct Matrix {
+  Format format;
+  int rows;
+  int columns;
+  const void *weights;
+  const float *scales;  // kInt8 (rows,); kInt4 (rows, groups)
+  const float *bias;    // (rows,), or nullptr
+};
+
+// Vectors that were quantised on the fly: x = factor * code, a factor for each kChunk columns.
+struct Codes {
+  const int8_t *codes;     // (tokens, padded): see padded_columns
+  const float *factors;    // (tokens, chunks)
+  const float *sums;       // (tokens, groups): of each group's codes, times their factor
+  bool dealt;              // each group's even columns before its odd ones, as int4 holds them
+};
+
+// What a matrix is multiplied by: `(tokens, columns)`, and its codes where they are to be used.
+struct Inputs {
+  const float *values;
+  const Codes *codes;  // nullptr: the numbers themselves
+  int tokens;
+};
+
+constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
+constexpr int chunks_of(int columns) { return (columns + kChunk - 1) / kChunk; }
+constexpr int padded_columns(int columns) { return groups_of(columns) * kGroup; }
+
+// Some queries of one key head of one row, and the slots that they see.
+struct Attention {
+  const float *queries;  // query i is head i % heads of token i / heads, `dim` numbers each
+  float *out;            // as the queries
+  int query_stride;      // between a token's queries and the next one's
+  int out_stride;
+  int heads;             // that share the key head
+  int first, count;      // queries first … first + count - 1
+  const float *cache;    // (slots, 2 * dim): a key, then its value
+  int past;              // slots before those of the first token: token t sees past + t + 1
+  int dim;
+  float factor;          // of the scores
+  float *scratch;        // 4 * (dim + slots) floats
+};
+
+struct Kernels {
+  const char *name;
+
+  // out[token * stride + row] = the matrix times the inputs, without bias, for rows `first` … .
+  void (*product)(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
+                  int64_t stride);
+
+  // Codes of one vector; see Codes. Where it has no largest number the factors are NaN.
+  void (*quantise)(const float *x, int columns, bool dealt, int8_t *codes, float *factors,
+                   float *sums);
+
+  // LayerNorm of one vector (Ba et al. 2016).
+  void (*normalise)(const float *x, const float *gain, const float *shift, float epsilon,
+                    int columns, float *out);
+
+  void (*activate)(Activation kind, float *x, int count);
+
+  void (*attend)(const Attention &task);
+
+  // to[i] = the number of this format at `from + i`, times `scale`.
+  void (*widen)(Format format, const void *from, int64_t first, int count, float scale, float *to);
+
+  // The highest logit's id, the lowest of equals; -1 where any is NaN.
+  int32_t (*best)(const float *logits, int count);
+
+  // log p(target), its rank (1 and how many are more probable; of equals the lower id is) and the
+  // entropy in nats, of the softmax over the logits.
+  void (*measure)(const float *logits, int count, int32_t target, float told[3]);
+
+  // exp(x[i] - most) to `to`; returns their sum.
+  double (*weigh)(const float *x, int count, float most, float *to);
+};
+
+// The best that this processor runs; or by name ("avx512", "avx2", "neon", "portable"), nullptr if
+// it does not run that one.
+const Kernels *kernels(const char *name = nullptr);
+
+extern const Kernels *const kPortable;
+#if defined(__x86_64__)
+extern const Kernels *const kAvx2;
+extern const Kernels *const kAvx512;
+#elif defined(__aarch64__)
+extern const Kernels *const kNeon;
+#endif
+
+}  // namespace bigcode

@@ -1,0 +1,251 @@
+#include "model.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bigcode {
+namespace {
+
+// Rows of a matrix that are one piece of work, at least: less is not worth a thread's look.
+constexpr int kLeastRows = 16;
+// Pieces for each thread: whoever is put aside by the system leaves the rest to the others.
+constexpr int kPieces = 4;
+// Queries of a piece of attention.
+constexpr int kQueries = 16;
+// Logits in memory at once when texts are scored.
+constexpr int kScored = 64;
+
+}  // namespace
+
+void Cache::reserve(int capacity) {
+  if (capacity <= capacity_) return;
+  const int heads = geometry_.layers * geometry_.kv_heads, each = 2 * geometry_.head_dim;
+  // Not initialised: pages that nobody writes are never there.
+  std::unique_ptr<float[]> larger(new float[int64_t{heads} * capacity * each]);
+  for (int head = 0; head < heads && length > 0; ++head) {
+    std::memcpy(larger.get() + int64_t{head} * capacity * each,
+                numbers_.get() + int64_t{head} * capacity_ * each,
+                sizeof(float) * length * each);
+  }
+  numbers_ = std::move(larger);
+  capacity_ = capacity;
+}
+
+void Cache::copy(const Cache &other, int kept) {
+  length = 0;
+  reserve(std::max(kept, capacity_));
+  for (int layer = 0; layer < geometry_.layers; ++layer) {
+    for (int head = 0; head < geometry_.kv_heads; ++head) {
+      std::memcpy(slots(layer, head), other.slots(layer, head),
+                  sizeof(float) * kept * 2 * geometry_.head_dim);
+    }
+  }
+  length = kept;
+}
+
+Model::Model(const Geometry &shape, const Kernels &table, int threads, bool quantises)
+    : geometry(shape), kernels(table), pool_(threads), quantises_(quantises) {}
+
+void Model::reserve(int tokens, int longest) {
+  if (tokens > room_) {
+    const int widest = std::max(geometry.inner, geometry.width);
+    const int projected = geometry.width + 2 * geometry.kv_heads * geometry.head_dim;
+    hidden_.resize(int64_t{tokens} * geometry.width);
+    normed_.resize(int64_t{tokens} * geometry.width);
+    attended_.resize(int64_t{tokens} * geometry.width);
+    projected_.resize(int64_t{tokens} * projected);
+    inner_.resize(int64_t{tokens} * geometry.inner);
+    codes_.resize(int64_t{tokens} * padded_columns(widest));
+    factors_.resize(int64_t{tokens} * chunks_of(widest));
+    sums_.resize(int64_t{tokens} * groups_of(widest));
+    sums_out_.resize(int64_t{tokens} * widest);
+    room_ = tokens;
+  }
+  // Of four queries at a time: themselves, and their scores.
+  const int64_t each = int64_t{4} * (geometry.head_dim + longest + 16);
+  if (each > scratch_each_) {
+    scratch_each_ = 2 * each;
+    scratch_.resize(scratch_each_ * pool_.threads());
+  }
+}
+
+void Model::feed(const Feed *rows, int count, const int32_t *wanted, int wanted_count,
+                 float *states) {
+  tokens_before_.assign(1, 0);
+  int longest = 0;
+  for (int row = 0; row < count; ++row) {
+    tokens_before_.push_back(tokens_before_.back() + rows[row].count);
+    longest = std::max(longest, rows[row].cache->length + rows[row].count);
+  }
+  const int tokens = tokens_before_.back();
+  reserve(tokens, longest);
+  embed(rows, count);
+  const int width = geometry.width;
+  const int projected = width + 2 * geometry.kv_heads * geometry.head_dim;
+  for (int number = 0; number < geometry.layers; ++number) {
+    const Layer &layer = layers[number];
+    normalise(layer.before_attention, hidden_.data(), tokens);
+    multiply(layer.projection, projected, normed_.data(), tokens, projected_.data(), projected,
+             Then::kStore);
+    append(number, rows, count);
+    attend(number, rows, count);
+    multiply(layer.output, width, attended_.data(), tokens, hidden_.data(), width, Then::kAdd);
+    normalise(layer.before_mlp, hidden_.data(), tokens);
+    multiply(layer.up, geometry.inner, normed_.data(), tokens, inner_.data(), geometry.inner,
+             Then::kActivate);
+    multiply(layer.down, width, inner_.data(), tokens, hidden_.data(), width, Then::kAdd);
+  }
+  for (int row = 0; row < count; ++row) rows[row].cache->length += rows[row].count;
+  for (int place = 0; place < wanted_count; ++place) {
+    kernels.normalise(hidden_.data() + int64_t{wanted[place]} * width, last.gain.data(),
+                      last.shift.data(), last.epsilon, width, states + int64_t{place} * width);
+  }
+}
+
+void Model::embed(const Feed *rows, int count) {
+  const int width = geometry.width;
+  for (int row = 0; row < count; ++row) {
+    for (int i = 0; i < rows[row].count; ++i) {
+      const int64_t id = rows[row].ids[i], position = rows[row].cache->length + i;
+      float *to = hidden_.data() + int64_t{tokens_before_[row] + i} * width;
+      float *added = normed_.data() + int64_t{tokens_before_[row] + i} * width;
+      kernels.widen(tokens.format, tokens.weights, id * width, width,
+                    tokens.scales == nullptr ? 1.0f : tokens.scales[id], to);
+      kernels.widen(positions.format, positions.weights, position * width, width, 1.0f, added);
+      for (int column = 0; column < width; ++column) to[column] += added[column];
+    }
+  }
+}
+
+void Model::normalise(const Norm &norm, const float *from, int count) {
+  const int width = geometry.width;
+  const auto one = [&](int token, int) {
+    kernels.normalise(from + int64_t{token} * width, norm.gain.data(), norm.shift.data(),
+                      norm.epsilon, width, normed_.data() + int64_t{token} * width);
+  };
+  if (count < pool_.threads() * 4) {
+    for (int token = 0; token < count; ++token) one(token, 0);
+  } else {
+    pool_.run(count, one);
+  }
+}
+
+void Model::append(int layer, const Feed *rows, int count) {
+  const int dim = geometry.head_dim, heads = geometry.heads, kv_heads = geometry.kv_heads;
+  const int64_t stride = geometry.width + 2 * kv_heads * dim;
+  for (int row = 0; row < count; ++row) {
+    for (int i = 0; i < rows[row].count; ++i) {
+      const float *from = projected_.data() + (tokens_before_[row] + i) * stride;
+      for (int head = 0; head < kv_heads; ++head) {
+        // One key head: all queries, a key, a value. Else for each head a query, a key, a value.
+        const float *key = kv_heads == 1 ? from + heads * dim : from + (3 * head + 1) * dim;
+        float *to = rows[row].cache->slots(layer, head) +
+                    int64_t{rows[row].cache->length + i} * 2 * dim;
+        std::memcpy(to, key, sizeof(float) * 2 * dim);
+      }
+    }
+  }
+}
+
+void Model::attend(int layer, const Feed *rows, int count) {
+  const int dim = geometry.head_dim, kv_heads = geometry.kv_heads;
+  const int shared = geometry.heads / kv_heads;
+  const int64_t stride = geometry.width + 2 * kv_heads * dim;
+  // Pieces are of one row and one key head: those of a row and head follow one another.
+  const auto pieces_of = [&](int row, int queries) {
+    return (rows[row].count * shared + queries - 1) / queries;
+  };
+  int queries = kQueries;
+  if (count * kv_heads == 1) {
+    const int all = rows[0].count * shared;
+    queries = std::min(kQueries, std::max(1, (all + pool_.threads() - 1) / pool_.threads()));
+  }
+  int pieces = 0;
+  for (int row = 0; row < count; ++row) pieces += pieces_of(row, queries) * kv_heads;
+  pool_.run(pieces, [&](int piece, int thread) {
+    int row = 0;
+    while (piece >= pieces_of(row, queries) * kv_heads) {
+      piece -= pieces_of(row, queries) * kv_heads;
+      ++row;
+    }
+    const int head = piece % kv_heads, first = piece / kv_heads * queries;
+    const int64_t before = tokens_before_[row];
+    Attention task;
+    // With one key head queries lie side by side; else each before its key and value.
+    task.queries = projected_.data() + before * stride + (kv_heads == 1 ? 0 : 3 * head * dim);
+    task.query_stride = static_cast<int>(stride);
+    task.out = attended_.data() + before * geometry.width + int64_t{head} * shared * dim;
+    task.out_stride = geometry.width;
+    task.heads = shared;
+    task.first = first;
+    task.count = std::min(queries, rows[row].count * shared - first);
+    task.cache = rows[row].cache->slots(layer, head);
+    task.past = rows[row].cache->length;
+    task.dim = dim;
+    task.factor = layers[layer].attention_factor;
+    task.scratch = scratch_.data() + thread * scratch_each_;
+    kernels.attend(task);
+  });
+}
+
+void Model::multiply(const Matrix &matrix, int rows, const float *from, int count, float *out,
+                     int64_t stride, Then then) {
+  const bool is_int = matrix.format == Format::kInt8 || matrix.format == Format::kInt4;
+  const bool quantises = is_int && (quantises_ || matrix.format == Format::kInt4);
+  Codes codes{codes_.data(), factors_.data(), sums_.data(), matrix.format == Format::kInt4};
+  Inputs inputs{from, quantises ? &codes : nullptr, count};
+  if (quantises) {
+    const int columns = matrix.columns;
+    const auto one = [&](int token, int) {
+      kernels.quantise(from + int64_t{token} * columns, columns, codes.dealt,
+                       codes_.data() + int64_t{token} * padded_columns(columns),
+                       factors_.data() + int64_t{token} * chunks_of(columns),
+                       sums_.data() + int64_t{token} * groups_of(columns));
+    };
+    if (count < pool_.threads() * 4) {
+      for (int token = 0; token < count; ++token) one(token, 0);
+    } else {
+      pool_.run(count, one);
+    }
+  }
+  // What is added to has been read by then, so it cannot be where the products go.
+  float *to = then == Then::kAdd ? sums_out_.data() : out;
+  const int most = pool_.threads() * kPieces;
+  int each = std::max(kLeastRows, (rows + most - 1) / most);
+  each = (each + kLeastRows - 1) / kLeastRows * kLeastRows;
+  pool_.run((rows + each - 1) / each, [&](int piece, int) {
+    const int first = piece * each, some = std::min(each, rows - first);
+    kernels.product(matrix, inputs, first, some, to, stride);
+    for (int64_t token = 0; token < count; ++token) {
+      float *products = to + token * stride + first;
+      if (matrix.bias != nullptr) {
+        for (int row = 0; row < some; ++row) products[row] += matrix.bias[first + row];
+      }
+      if (then == Then::kActivate) kernels.activate(geometry.activation, products, some);
+      if (then == Then::kAdd) {
+        float *sums = out + token * stride + first;
+        for (int row = 0; row < some; ++row) sums[row] += products[row];
+      }
+    }
+  });
+}
+
+void Model::name(const float *states, int count, float *logits) {
+  reserve(count, 0);
+  multiply(head, geometry.vocab, states, count, logits, geometry.vocab, Then::kStore);
+}
+
+void Model::score(const float *states, int count, const int32_t *targets, float *told) {
+  const int vocab = geometry.vocab;
+  logits_.resize(int64_t{std::min(count, kScored)} * vocab);
+  for (int from = 0; from < count; from += kScored) {
+    const int some = std::min(kScored, count - from);
+    name(states + int64_t{from} * geometry.width, some, logits_.data());
+    pool_.run(some, [&](int token, int) {
+      kernels.measure(logits_.data() + int64_t{token} * vocab, vocab, targets[from + token],
+                      told + 3 * int64_t{from + token});
+    });
+  }
+}
+
+}  // namespace bigcode

@@ -1,0 +1,183 @@
+// What is done to one vector at a time. Included by the isa_*.cpp alone; see vec.h.
+
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels.h"
+#include "vec.h"
+
+namespace bigcode {
+namespace {
+
+// Calls `body(i, vector)` for all whole vectors of x, then for what is left, filled up by `filling`.
+template <typename Body>
+inline void each(const float *x, int count, float filling, const Body &body) {
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, floats(x + i));
+  if (i < count) {
+    Floats rest = all(filling);
+    std::memcpy(&rest, x + i, (count - i) * sizeof(float));
+    body(i, rest);
+  }
+}
+
+inline void store_some(float *to, Floats x, int count) {
+  std::memcpy(to, &x, std::min(count, kLanes) * sizeof(float));
+}
+
+inline float highest_of(const float *x, int count) {
+  Floats most = all(-std::numeric_limits<float>::infinity());
+  each(x, count, -std::numeric_limits<float>::infinity(),
+       [&](int, Floats some) { most = larger(some, most); });
+  return highest(most);
+}
+
+void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *factors, float *sums) {
+  for (int chunk = 0; chunk < chunks_of(columns); ++chunk) {
+    const int from = chunk * kChunk, count = std::min(kChunk, columns - from);
+    Floats most = {};
+    float check = 0;
+    each(x + from, count, 0, [&](int, Floats some) { most = larger(most, larger(some, -some)); });
+    // What is no number is passed over by a maximum, and would be lost in a code.
+    for (int i = 0; i < count; ++i) check += x[from + i] * 0.0f;
+    const float factor = highest(most) / 127 + check;
+    const float inverse = factor > 0 ? 1 / factor : 0;
+    factors[chunk] = factor;
+    for (int start = from; start < from + count; start += kGroup) {
+      int32_t sum = 0;
+      int8_t *group = codes + start;
+      for (int i = 0; i < kGroup; ++i) {
+        // 1.5 * 2^23 rounds to the nearest whole number, of two the even one.
+        const float near = start + i < columns
+            ? (x[start + i] * inverse + 12582912.0f) - 12582912.0f : 0.0f;
+        const auto code = static_cast<int8_t>(near);
+        sum += code;
+        group[dealt ? (i & 1) * (kGroup / 2) + i / 2 : i] = code;
+      }
+      sums[start / kGroup] = factor * static_cast<float>(sum);
+    }
+  }
+}
+
+void normalise(const float *x, const float *gain, const float *shift, float epsilon, int columns,
+               float *out) {
+  Floats total = {};
+  each(x, columns, 0, [&](int, Floats some) { total += some; });
+  const float mean = sum(total) / columns;
+  Floats squares = {};
+  each(x, columns, mean, [&](int, Floats some) { squares += (some - mean) * (some - mean); });
+  const float scale = 1 / std::sqrt(sum(squares) / columns + epsilon);
+  for (int i = 0; i < columns; ++i) out[i] = (x[i] - mean) * scale * gain[i] + shift[i];
+}
+
+inline Floats tanh_of(Floats x) {
+  // Without an exponential that could overflow.
+  const Floats shrunk = exponential(-2.0f * (x < 0.0f ? -x : x));
+  const Floats size = (1.0f - shrunk) / (1.0f + shrunk);
+  return x < 0.0f ? -size : size;
+}
+
+// erf within 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26).
+inline Floats erf_of(Floats x) {
+  const Floats size = x < 0.0f ? -x : x;
+  const Floats t = 1.0f / (1.0f + 0.3275911f * size);
+  Floats p = all(1.061405429f);
+  p = p * t - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  const Floats y = 1.0f - p * t * exponential(-size * size);
+  return x < 0.0f ? -y : y;
+}
+
+inline Floats activated(Activation kind, Floats x) {
+  switch (kind) {
+    case Activation::kGelu: return 0.5f * x * (1.0f + erf_of(x * 0.70710678118654752f));
+    case Activation::kGeluTanh:
+      return 0.5f * x * (1.0f + tanh_of(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case Activation::kRelu: return x < 0.0f ? Floats{} : x;
+    case Activation::kSilu: return 0.5f * x * (1.0f + tanh_of(0.5f * x));
+    case Activation::kTanh: return tanh_of(x);
+  }
+  return x;
+}
+
+void activate(Activation kind, float *x, int count) {
+  each(x, count, 0, [&](int i, Floats some) {
+    // What is no number must stay none, whatever comparisons made of it.
+    const Floats result = some == some ? activated(kind, some) : some;
+    store_some(x + i, result, count - i);
+  });
+}
+
+template <typename Number>
+void widen_as(const void *from, int64_t first, int count, float scale, float *to) {
+  const auto *numbers = static_cast<const Number *>(from) + first;
+  for (int i = 0; i < count; ++i) to[i] = single(numbers + i) * scale;
+}
+
+void widen(Format format, const void *from, int64_t first, int count, float scale, float *to) {
+  switch (format) {
+    case Format::kFloat: return widen_as<float>(from, first, count, scale, to);
+    case Format::kHalf: return widen_as<Half>(from, first, count, scale, to);
+    case Format::kBrain: return widen_as<Brain>(from, first, count, scale, to);
+    case Format::kInt8: return widen_as<int8_t>(from, first, count, scale, to);
+    case Format::kInt4: return;  // no table of embeddings is stored so
+  }
+}
+
+int32_t best(const float *logits, int count) {
+  float check = 0;
+  for (int i = 0; i < count; ++i) check += logits[i] == logits[i] ? 0.0f : 1.0f;
+  if (check > 0) return -1;
+  const float most = highest_of(logits, count);
+  for (int i = 0; i < count; ++i) {
+    if (logits[i] == most) return i;
+  }
+  return -1;
+}
+
+double weigh(const float *x, int count, float most, float *to) {
+  // Sums of vectors in double precision: 49,152 numbers lose 2^-24 of their sum otherwise.
+  double total = 0;
+  for (int start = 0; start < count; start += 1024) {
+    const int some = std::min(1024, count - start);
+    Floats part = {};
+    each(x + start, some, -std::numeric_limits<float>::infinity(), [&](int i, Floats logits) {
+      const Floats weights = exponential(logits - most);
+      store_some(to + start + i, weights, some - i);
+      part += weights;
+    });
+    total += sum(part);
+  }
+  return total;
+}
+
+void measure(const float *logits, int count, int32_t target, float told[3]) {
+  const float most = highest_of(logits, count), wanted = logits[target];
+  double total = 0, weighted = 0;
+  int before = 0;
+  for (int start = 0; start < count; start += 1024) {
+    const int some = std::min(1024, count - start);
+    Floats sums = {}, products = {};
+    each(logits + start, some, -1e30f, [&](int, Floats x) {
+      const Floats weights = exponential(x - most);
+      sums += weights;
+      products += weights * (x - most);
+    });
+    total += sum(sums);
+    weighted += sum(products);
+    for (int i = start; i < start + some; ++i) {
+      before += logits[i] > wanted || (logits[i] == wanted && i < target);
+    }
+  }
+  const double log_total = std::log(total);
+  told[0] = static_cast<float>(wanted - most - log_total);
+  told[1] = static_cast<float>(before + 1);
+  told[2] = static_cast<float>(log_total - weighted / total);
+}
+
+}  // namespace
+}  // namespace bigcode
