@@ -17,7 +17,7 @@ HEAD_BLOCK: tl.constexpr = tl.constexpr(16)
 
 @triton.jit
 def attend(
-    query, cache, lengths, out, parts, maxima, sums, tickets, factor, capacity,
+    query, cache, lengths, out, parts, maxima, sums, tickets, factor, capacity, cache_row,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED: tl.constexpr,
     SPLITS: tl.constexpr, BLOCK: tl.constexpr, LEAST: tl.constexpr, JOINED: tl.constexpr,
     PDL: tl.constexpr,
@@ -26,7 +26,8 @@ def attend(
 
     Args:
         query: ``(rows, HEADS, HEAD_DIM)``.
-        cache: ``(rows, KV_HEADS, capacity, 2 * HEAD_DIM)``, the new slot filled.
+        cache: ``(rows, KV_HEADS, capacity, 2 * HEAD_DIM)``, the new slot filled; its rows lie
+            ``cache_row`` numbers apart, 0 where they are several tokens of one sequence.
         lengths: int32 ``(rows,)``, slots before the new one.
         out: as ``query``.
         parts: float32 ``(groups, SPLITS, 16, PADDED)``; ``maxima``, ``sums`` ``(groups, SPLITS,
@@ -55,7 +56,7 @@ def attend(
     chunk = tl.maximum(tl.cdiv(tl.cdiv(slots, SPLITS), BLOCK) * BLOCK, LEAST)
     used = tl.cdiv(slots, chunk)
     if split < used:
-        held = cache + (row.to(tl.int64) * KV_HEADS + kv_head) * capacity * (2 * HEAD_DIM)
+        held = cache + row.to(tl.int64) * cache_row + kv_head * capacity * (2 * HEAD_DIM)
         top = tl.full([HEAD_BLOCK], -float("inf"), tl.float32)
         total = tl.zeros([HEAD_BLOCK], tl.float32)
         mixed = tl.zeros([HEAD_BLOCK, PADDED], tl.float32)
