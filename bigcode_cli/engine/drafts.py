@@ -94,6 +94,7 @@ class Drafts:
         """See ``speculate.Guesser``."""
         assert self._draft is not None
         self._tell(self._draft, self._in_place())
+        self._draft.prepare(0)
         began = perf_counter()
         steps = [self._draft.step() for _ in range(count)]
         self._times.add((perf_counter() - began) / count)
