@@ -115,14 +115,14 @@ class GraphBackend(WideBackend):
         """See ``graph_rows.Seats``."""
         return rows <= seat.rows < 2 * rows
 
-    def pass_over(self, seat: Seat, tokens: int, id_: int, length: int) -> RowPass | None:
+    def pass_over(self, seat: Seat, tokens: int, length: int) -> RowPass | None:
         """See ``graph_rows.Seats``."""
         size = next((size for size in SIZES if size >= tokens), None)
         if size is None or not self._has_passes:
             return None
         try:
             row_pass = seat.pass_over(size)
-            row_pass.prepare(id_, length)
+            row_pass.prepare(length)
         except Exception as error:  # whatever compilers and drivers raise
             self._has_passes = False
             self._tell("guesses are verified without a graph", error)

@@ -47,23 +47,32 @@ class RowPass:
             self._fed = torch.zeros(2, tokens, dtype=torch.int64, device=device)
         self._landing = Landing(tokens, device)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._is_prepared = False
 
     @property
     def logits(self) -> Tensor:
         """Float32 ``(tokens, vocab)``: behind each token of the last run, until the next one."""
         return self._buffers.logits
 
-    def prepare(self, id_: int, length: int) -> None:
-        """Capture the pass, if it is not yet.
+    def prepare(self, length: int) -> None:
+        """Compile and capture the pass, if it is not yet.
 
-        It is run for that, and leaves in the cache what feeding ``id_`` at slot ``length`` would.
+        It is run for that, and leaves something in the slot that is written next, ``length``.
 
         Raises:
             RuntimeError, OSError …: whatever compiling or capturing came upon.
         """
-        if self._device.type == "cuda" and self._graph is None:
-            self._tell([id_], length)
+        if self._is_prepared:
+            return
+        self._tell([0], length)
+        if self._device.type == "cuda":
             self._graph = captured(self._run, self._device, pool=self._pool)
+            # A graph's first launch takes longer than those that follow.
+            self._graph.replay()
+            torch.cuda.synchronize(self._device)
+        else:
+            self._run()
+        self._is_prepared = True
 
     def run(self, ids: Sequence[int], length: int) -> Flight:
         """Feed so many tokens behind the ``length`` that the row's cache holds; nothing waits.

@@ -29,13 +29,11 @@ class Seats(Protocol):
         One of twice as many places is too large: of those in between the next ones may join.
         """
 
-    def pass_over(self, seat: Seat, tokens: int, id_: int, length: int) -> RowPass | None:
+    def pass_over(self, seat: Seat, tokens: int, length: int) -> RowPass | None:
         """A pass over so many tokens of the one row in a seat, prepared; ``None`` without one.
 
-        To prepare it may take some tenths of a second, once.
-
         Args:
-            id_, length: what the row feeds next, and where: see ``RowPass.prepare``.
+            length: of what the row's cache holds: see ``RowPass.prepare``.
         """
 
 
@@ -44,9 +42,9 @@ class GraphRows(TorchRows):
 
     A token a row is a replay; the one after the one that is told runs while the host works on that
     one: it needs nothing of it. Guesses of a row that is alone are verified by a replay too; those
-    of several rows, and very long ones, as ``TorchRows`` do. Either way it happens over the same
-    cache where it lies, and a step that ran ahead counts for nothing then. Whoever is evicted goes
-    on as ``TorchRows`` do, and takes a seat again with the next pass.
+    of several rows, and very long ones, as ``TorchRows`` do, over the same cache where it lies: a
+    step that ran ahead counts for nothing then. Whoever is evicted goes on as ``TorchRows`` do, and
+    takes a seat again with the next pass.
     """
 
     def __init__(
@@ -93,13 +91,9 @@ class GraphRows(TorchRows):
             self._sit()
         if self._seat is None or len(self) > 1:
             return
-        (row,), (held,) = self._rows, self._held()
-        # Behind a step under way the row has fed all but its last token.
-        held = held if self._counted is None else row.length - 1
-        fed = row.length - held + guesses
-        if fed > 1 and held < self._seat.capacity:
-            next_id = row.sampled[held - len(row.prompt)]
-            self._seats.pass_over(self._seat, fed, next_id, held)
+        (pending,), (held,) = self._pending_counts(), self._held()
+        if pending + guesses > 1 and held < self._seat.capacity:
+            self._seats.pass_over(self._seat, pending + guesses, held)
 
     @torch.inference_mode()
     def replace(self, dropped: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
@@ -176,10 +170,22 @@ class GraphRows(TorchRows):
     def _pass(self, guesses: Sequence[Sequence[int]], *, runs_ahead: bool) -> list[list[Token]]:
         if not any(guesses) and self._is_ready():
             return [[token] for token in self._replayed(runs_ahead=runs_ahead)]
+        if self._flight is not None and len(self) == 1:
+            return [self._behind_flight(self._fitting(guesses)[0])]
         self._pause()
         if self._seat is None and self._hidden is None and len(self) == 1:
             self._sit()
         return super().verify(guesses)
+
+    def _behind_flight(self, guess: list[int]) -> list[Token]:
+        """Take the step under way for what it is: it has sampled the first token already.
+
+        It cannot be called back, and where the first guess is wrong no pass is needed.
+        """
+        (token,) = self._replayed(runs_ahead=False)
+        if guess[:1] != [token.id]:
+            return [token]
+        return [token, *self._pass([guess[1:]], runs_ahead=False)[0]]
 
     def _take(self, guesses: Sequence[list[int]]) -> list[list[Token]]:
         """See ``TorchRows``; for a row that is alone in its seat it is one launch."""
@@ -188,7 +194,7 @@ class GraphRows(TorchRows):
             row, start, (guess,) = self._rows[0], self._cache.longest, guesses
             fed = [*row.sampled[start - len(row.prompt) :], *guess]
             if start + len(fed) <= self._seat.capacity:
-                row_pass = self._seats.pass_over(self._seat, len(fed), fed[0], start)
+                row_pass = self._seats.pass_over(self._seat, len(fed), start)
         if row_pass is None:
             return super()._take(guesses)
         flight = row_pass.run(fed, start)
