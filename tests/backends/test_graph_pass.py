@@ -41,6 +41,10 @@ KINDS = pytest.mark.parametrize(
 LONGEST = SIZES[-1]
 
 
+def forbidden(*_: object, **__: object) -> None:
+    raise AssertionError("the model itself was run, or the cache moved")
+
+
 def seated(
     backend: TorchBackend, asked: Prompt, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> GraphRows:
@@ -49,9 +53,6 @@ def seated(
     assert isinstance(rows, GraphRows)
     for _ in range(steps):
         rows.step()
-
-    def forbidden(*_: object, **__: object) -> None:
-        raise AssertionError("the model itself was run")
 
     monkeypatch.setattr(rows._model.transformer, "forward", forbidden)
     return rows
@@ -114,6 +115,7 @@ def test_between_passes_and_steps_nothing_leaves_the_seat(monkeypatch: pytest.Mo
     rows = seated(graph_backend(), asked, 2, monkeypatch)
     seat, got = rows._seat, right[:2]
     assert seat is not None
+    monkeypatch.setattr(GraphRows, "leave", forbidden)
     for turn in range(12):
         size = [1, 2, 5, 16][turn % 4]
         guess = right[len(got) : len(got) + size - 1]
@@ -133,6 +135,28 @@ def test_between_passes_and_steps_nothing_leaves_the_seat(monkeypatch: pytest.Mo
         ]
     assert got == right[: len(got)]
     assert len(got) > 60
+
+
+@KINDS
+@pytest.mark.parametrize("count", [0, 1, 4, 12])
+def test_tokens_that_were_not_fed_yet_go_before_the_guesses(
+    options: SamplingOptions, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = prompt([1, 2, 3], 60, options)
+    backend, reference = graph_backend(), wide_backend()
+    for steps in range(2, 9):
+        theirs = reference.prefill([asked])
+        for _ in range(steps):
+            theirs.step()
+        other = [(7 * steps + place) % VOCAB for place in range(1 + steps % 3)]
+        theirs.replace([steps // 2], [other])
+        right = [theirs.step()[0].id for _ in range(count + 3)]
+        with monkeypatch.context() as patch:
+            ours = seated(backend, asked, steps, patch)
+            ours.replace([steps // 2], [other])
+            taken = ours.verify([right[:count]])[0]
+            assert [token.id for token in taken] == right[: count + 1]
+            assert [ours.step()[0].id for _ in range(2)] == right[count + 1 :]
 
 
 def test_nothing_is_written_but_where_tokens_were_fed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,9 +179,9 @@ def test_the_context_is_filled_to_its_end(
     options: SamplingOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many guesses as there are places, though the pass takes more."""
-    asked = prompt([4] * 180, 21, options)
+    asked = prompt([4] * 180, 30, options)
     (right,) = ids_of(wide_backend(), [asked], 21)
-    for steps in range(2, 20):
+    for steps in range(2, 21):
         guess = [*right[steps:], 1, 2, 3][: LONGEST - 1]
         with monkeypatch.context() as patch:
             rows = seated(graph_backend(), asked, steps, patch)
@@ -297,15 +321,20 @@ def test_logits_that_are_no_numbers_are_an_error_where_they_are_looked_at(
 Maker = Callable[[Weights, int, torch.device], Step]
 
 
+TRIES: list[str] = []
+
+
 class Broken:
     """A step that fails when it is run."""
 
     def run(self, weights: object, buffers: object) -> None:  # noqa: ARG002
+        TRIES.append("run")
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
 
 def unmade(weights: Weights, rows: int, device: torch.device) -> Step:
     if rows > 1:
+        TRIES.append("made")
         raise RuntimeError("operation not permitted when stream is capturing")
     return plain(weights, rows, device)
 
@@ -319,6 +348,7 @@ def test_a_pass_that_cannot_be_captured_is_told_once_and_guesses_are_verified(
     maker: Maker,
 ) -> None:
     notes: list[str] = []
+    TRIES.clear()
 
     class Notes(Silence):
         def note(self, text: str) -> None:
@@ -336,6 +366,7 @@ def test_a_pass_that_cannot_be_captured_is_told_once_and_guesses_are_verified(
         got += [token.id for token in taken]
     assert got == right[: len(got)]
     assert len(got) == 3 + 4 + 2 + 10
+    assert len(TRIES) == 1
     assert notes == [
         "guesses are verified without a graph: operation not permitted when stream is capturing"
     ]
