@@ -92,7 +92,7 @@ class GraphBackend(WideBackend):
         self._has_passes = True
 
     def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
-        """See ``graph_rows.Seats``."""
+        """See ``graph_seat.Seats``."""
         count, length = self._bucket(rows, capacity)
         for maker in list(self._makers):
             name, make = maker
@@ -112,11 +112,11 @@ class GraphBackend(WideBackend):
         return None
 
     def fits(self, rows: int, seat: Seat) -> bool:
-        """See ``graph_rows.Seats``."""
+        """See ``graph_seat.Seats``."""
         return rows <= seat.rows < 2 * rows
 
     def pass_over(self, seat: Seat, tokens: int, length: int) -> RowPass | None:
-        """See ``graph_rows.Seats``."""
+        """See ``graph_seat.Seats``."""
         size = next((size for size in SIZES if size >= tokens), None)
         if size is None or not self._has_passes:
             return None

@@ -1,40 +1,19 @@
 """Rows in flight of the graph backend: steps replayed on the device, the host a step behind."""
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from bigcode_cli.backends.capture import Flight
-from bigcode_cli.backends.graph_pass import RowPass
-from bigcode_cli.backends.graph_seat import Mode, Seat, move_out
+from bigcode_cli.backends.graph_seat import Mode, Seat, Seats, move_out
 from bigcode_cli.backends.row import Row
 from bigcode_cli.backends.sampling import cumulative_dtype, penalised, sample, seen_behind
 from bigcode_cli.backends.torch_rows import Room, TorchRows, require_numbers
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Token
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-
-
-class Seats(Protocol):
-    """Where rows find buffers with a captured step."""
-
-    def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
-        """An empty seat, prepared; ``None`` where there is none to be had."""
-
-    def fits(self, rows: int, seat: Seat) -> bool:
-        """Whether so many rows would not be better off in another seat.
-
-        One of twice as many places is too large: of those in between the next ones may join.
-        """
-
-    def pass_over(self, seat: Seat, tokens: int, length: int) -> RowPass | None:
-        """A pass over so many tokens of the one row in a seat, prepared; ``None`` without one.
-
-        Args:
-            length: of what the row's cache holds: see ``RowPass.prepare``.
-        """
 
 
 class GraphRows(TorchRows):

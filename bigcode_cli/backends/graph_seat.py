@@ -239,6 +239,26 @@ class Seat:
         settle(buffers, ids)
 
 
+class Seats(Protocol):
+    """Where rows find buffers with a captured step."""
+
+    def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
+        """An empty seat, prepared; ``None`` where there is none to be had."""
+
+    def fits(self, rows: int, seat: Seat) -> bool:
+        """Whether so many rows would not be better off in another seat.
+
+        One of twice as many places is too large: of those in between the next ones may join.
+        """
+
+    def pass_over(self, seat: Seat, tokens: int, length: int) -> RowPass | None:
+        """A pass over so many tokens of the one row in a seat, prepared; ``None`` without one.
+
+        Args:
+            length: of what the row's cache holds: see ``RowPass.prepare``.
+        """
+
+
 def move_out(cache: KVCache, rows: Sequence[int], capacity: int) -> None:
     """Give a cache tensors of its own, of these rows of it, with room for ``capacity`` tokens."""
     device = cache.layers[0].device

@@ -79,12 +79,18 @@ def seen_behind(seen: Tensor, ids: Sequence[int]) -> Tensor:
 
     Args:
         seen: bool ``(1, vocab)``, before the first of them.
+        ids: one that cannot be sampled is passed over.
 
     Returns:
         ``(1 + ids, vocab)``, the first row as ``seen``.
     """
     every = seen.repeat(1 + len(ids), 1)
-    pairs = [(place, id_) for at, id_ in enumerate(ids) for place in range(at + 1, 1 + len(ids))]
+    pairs = [
+        (place, id_)
+        for at, id_ in enumerate(ids)
+        for place in range(at + 1, 1 + len(ids))
+        if id_ < seen.shape[1]
+    ]
     if pairs:
         places, known = torch.tensor(pairs).T.to(seen.device)
         every[places, known] = True
