@@ -211,15 +211,19 @@ class Speculating(Stepping):
         count = self._count(left)
         began = perf_counter()
         guesses = self._guesses(count, left)
-        guessed = perf_counter()
+        guess_s = perf_counter() - began
+        width = 1 + max(map(len, guesses))
+        if width > 1:
+            # Not counted: what is done once says nothing of what passes cost.
+            self._rows.prepare(width - 1)
+        began = perf_counter()
         if ahead and not any(guesses):
             # Where nothing is guessed nothing is lost: the pass behind this one is on its way.
             taken = [[token] for token in self._rows.step()]
         else:
             taken = self._rows.verify(guesses)
-        ended = perf_counter()
-        width = 1 + max(map(len, guesses))
-        self._pace.learn(width, [len(row) for row in taken], ended - guessed, guessed - began)
+        pass_s = perf_counter() - began
+        self._pace.learn(width, [len(row) for row in taken], pass_s, guess_s)
         self._guesser.learn([[token.id for token in row] for row in taken])
         return [Pass(row, len(ids)) for row, ids in zip(taken, guesses, strict=True)]
 

@@ -40,6 +40,7 @@ def arguments(shape: Geometry, config: AttentionConfig) -> dict[str, Any]:
     return {
         "factor": shape.head_dim**-0.5,
         "capacity": _SLOTS,
+        "cache_row": _SLOTS * 2 * shape.head_dim,
         "HEADS": shape.heads,
         "KV_HEADS": 1,
         "HEAD_DIM": shape.head_dim,

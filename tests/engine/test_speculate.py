@@ -11,6 +11,7 @@ import torch
 from bigcode_cli.backends.sampling import SamplingTensors, filtered_probabilities, penalised
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.backends.torch_rows import TorchRows
+from bigcode_cli.engine import drafts, speculate
 from bigcode_cli.engine.pace import Pace
 from bigcode_cli.engine.protocol import Backend, Prompt, Sampler, Token
 from bigcode_cli.engine.session import Session
@@ -373,3 +374,51 @@ def third_token(backend: TorchBackend, ids: Sequence[int], options: SamplingOpti
             for id_ in range(TINY)
         }
     return [sum(w for text, w in weights.items() if text[-1] == id_) for id_ in range(TINY)]
+
+
+class Clock:
+    """A clock that work moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+PREPARED_S, PASS_S = 1000.0, 1.0
+
+
+@pytest.mark.parametrize("kind", ["lookup", "the model itself"])
+def test_what_is_done_once_is_not_taken_for_the_cost_of_a_pass(
+    kind: str, plain: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend compiles and captures what it has not run before: for one pass it would not pay."""
+    clock, asked = Clock(), list[int]()
+    verify = TorchRows.verify
+
+    def slow_once(_: TorchRows, guesses: int) -> None:
+        asked.append(guesses)
+        clock.now += PREPARED_S
+
+    def timed(rows: TorchRows, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
+        clock.now += PASS_S
+        return verify(rows, guesses)
+
+    monkeypatch.setattr(TorchRows, "prepare", slow_once)
+    monkeypatch.setattr(TorchRows, "verify", timed)
+    for module in (speculate, drafts):
+        monkeypatch.setattr(module, "perf_counter", clock)
+    speculation = Speculation(draft(kind, plain), 0.5)
+    speculation._pace = Rash()
+    sampler = Sampler(options=SamplingOptions(), seed=1)
+    prompt = Prompt(ids=(3, 4, 5, 6) * 4, samplers=(sampler,), max_new_tokens=90)
+    stepping = speculation.begin([prompt], plain.backend.prefill([prompt]), 16, 1.0)
+    done = 0
+    while done < 80:
+        done += len(stepping.advance([90 - done])[0].tokens)
+    costs = [one for known in speculation._pace._costs.values() for one in known]
+    assert set(costs) == {PASS_S}
+    assert max(asked) > 1
+    if kind != "lookup":
+        assert speculation._draft_times.mean == PASS_S

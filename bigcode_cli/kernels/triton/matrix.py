@@ -161,7 +161,7 @@ def place_of(n, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.conste
 @triton.jit
 def _finish(
     y, added, old, slot, m, n, rows, scale, out, cache, best, best_id, block, blocks, capacity,
-    N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
+    cache_row, N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
     ACTIVATION: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
     BN: tl.constexpr,
 ):  # fmt: skip
@@ -169,6 +169,8 @@ def _finish(
 
     Args:
         block: of columns, of all ``blocks``.
+        cache_row: numbers from a row of the cache to the next; 0 where rows are several tokens of
+            one sequence.
     """
     here = (m < rows)[:, None] & (n < N)[None, :]
     if BITS == 8:
@@ -185,8 +187,8 @@ def _finish(
         is_query, in_query, head, in_slot = place_of(n, HEADS, HEAD_DIM, KV_HEADS)
         y = y.to(out.dtype.element_ty)
         tl.store(out + m[:, None] * WIDTH + in_query[None, :], y, mask=here & is_query[None, :])
-        rank = m.to(tl.int64)[:, None] * KV_HEADS + head[None, :]
-        held = (rank * capacity + slot[:, None]) * (2 * HEAD_DIM) + in_slot[None, :]
+        held = (head[None, :] * capacity + slot[:, None]) * (2 * HEAD_DIM) + in_slot[None, :]
+        held += m.to(tl.int64)[:, None] * cache_row
         tl.store(cache + held, y, mask=here & (is_query[None, :] == 0))
     else:
         tl.store(out + place, y, mask=here)
@@ -263,13 +265,13 @@ def matvec(
         _finish(
             y[None, :], added, old, slot, m, n, 1, scale, out, cache, best, best_id,
             tl.program_id(0) * TILES + at, tl.num_programs(0) * TILES, capacity,
-            N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+            0, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
         )  # fmt: skip
 
 
 @triton.jit
 def matmul(
-    x, weight, scale, bias, out, cache, lengths, best, best_id, rows, capacity,
+    x, weight, scale, bias, out, cache, lengths, best, best_id, rows, capacity, cache_row,
     N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
     HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
@@ -312,7 +314,7 @@ def matmul(
     _finish(
         y, added, old, slot, m, n, rows, scale, out, cache, best, best_id,
         tl.program_id(0), tl.num_programs(0), capacity,
-        N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+        cache_row, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
     )  # fmt: skip
 
 

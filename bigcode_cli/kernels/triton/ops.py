@@ -161,6 +161,7 @@ class TritonOps:
             self._tickets,
             layer.attention_factor * math.log2(math.e),
             buffers.capacity,
+            cache.stride(0),
             HEADS=geometry.heads,
             KV_HEADS=geometry.kv_heads,
             HEAD_DIM=geometry.head_dim,
@@ -266,13 +267,8 @@ class TritonOps:
             weight = weight.view(torch.int32)
         config = config_of(kernel, rows, matrix_.columns, bits, self._device)
         programs = -(-rows // (config.block_n * config.tiles))
-        ends = (
-            out,
-            buffers.cache[0] if cache is None else cache,
-            buffers.lengths,
-            self._best,
-            self._best_id,
-        )
+        cache = buffers.cache[0] if cache is None else cache
+        ends = (out, cache, buffers.lengths, self._best, self._best_id)
         # Pointers that a kernel does not look at are never followed.
         scale = weight if matrix_.scale is None else matrix_.scale
         bias = weight if matrix_.bias is None else matrix_.bias
@@ -308,6 +304,7 @@ class TritonOps:
             inputs = buffers.normed
         matrix.matmul[(programs, -(-self._rows // MATMUL_ROWS))](
             inputs, weight, scale, bias, *ends, self._rows, buffers.capacity,
+            cache.stride(0),
             BLOCK_M=MATMUL_ROWS, STAGES=config.stages, **fixed,
         )  # fmt: skip
         return programs
