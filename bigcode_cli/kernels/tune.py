@@ -102,6 +102,7 @@ def arguments(case: Case, pointers: dict[str, Any]) -> dict[str, Any]:
         "BLOCK_K": case.config.block_k,
         "TILES": case.config.tiles,
         "PDL": True,
+        "DP4A": True,
         "num_warps": case.config.warps,
         "launch_pdl": True,
     }
