@@ -18,6 +18,7 @@ import triton.language as tl
 
 GROUP: tl.constexpr = tl.constexpr(64)
 
+
 @triton.constexpr_function
 def lanes(block_k: int, bits: int) -> int:
     """Blocks that lie side by side in a tile: those that a warp reads at a time, or fewer."""
@@ -50,19 +51,25 @@ def words(
 
 @triton.jit
 def factors_of(
-    scale, n, at, N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, BK: tl.constexpr
-):
+    scale, n, at, N: tl.constexpr, WHOLE: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
+    BK: tl.constexpr,
+):  # fmt: skip
     """What the products of codes of four bits are multiplied by, as ``words`` lie; else nothing."""
     factors = 1.0
     if BITS == 4:
         GROUPS: tl.constexpr = (K + 63) // 64
         LANES: tl.constexpr = lanes(BK, BITS)
         stretch = tl.arange(0, BK // 32 // LANES)
-        block = stretch[:, None] * LANES + tl.arange(0, LANES)[None, :]
-        group = (at + 32 * block) // GROUP
-        here = (n < N)[:, None, None] & (group < GROUPS)[None, :, :]
-        place = n[:, None, None] * GROUPS + group[None, :, :]
-        factors = tl.load(scale + place, mask=here, other=0.0)
+        block = tl.arange(0, LANES)[:, None] + stretch[None, :] * LANES
+        group = ((at + 32 * block) // GROUP)[:, None, :]
+        # Lanes come first here: that has a thread load what it is to multiply.
+        place = n[None, :, None] * GROUPS + group
+        if WHOLE == N and GROUPS * 64 % BK == 0:
+            factors = tl.load(scale + place)
+        else:
+            here = (n < N)[None, :, None] & (group < GROUPS)
+            factors = tl.load(scale + place, mask=here, other=0.0)
+        factors = tl.permute(factors, [1, 2, 0])
     return factors
 
 
@@ -75,23 +82,43 @@ def columns(at, BK: tl.constexpr, BITS: tl.constexpr):
 
 
 @triton.jit
-def _bytes(n0, n1, n2, n3):
-    """The high and the low bytes of four numbers of 16 bits, as words."""
-    low = (n0 & 0xFF) | ((n1 << 8) & 0xFF00)
-    low_last = (n2 & 0xFF) | ((n3 << 8) & 0xFF00)
-    high = ((n0 >> 8) & 0xFF) | (n1 & 0xFF00)
-    high_last = ((n2 >> 8) & 0xFF) | (n3 & 0xFF00)
-    return high | (high_last << 16), low | (low_last << 16)
+def _quarters(parts):
+    """The four that the last two axes, of two each, have between them."""
+    even, odd = tl.split(parts)
+    n0, n2 = tl.split(even)
+    n1, n3 = tl.split(odd)
+    return n0, n1, n2, n3
 
 
 @triton.jit
-def fixed(values, BK: tl.constexpr, BITS: tl.constexpr):
+def _bytes(numbers, PTX: tl.constexpr):
+    """Of four numbers of 16 bits the high bytes above the low ones, as one of 64 bits.
+
+    One is exchanged between threads at once, where two words take two barriers more.
+    """
+    n0, n1, n2, n3 = numbers
+    if PTX:
+        high, low = tl.inline_asm_elementwise(
+            """{ .reg .b32 first, last;
+            prmt.b32 first, $2, $3, 0x5410; prmt.b32 last, $4, $5, 0x5410;
+            prmt.b32 $0, first, last, 0x7531; prmt.b32 $1, first, last, 0x6420; }""",
+            "=r,=r,r,r,r,r", [n0, n1, n2, n3],
+            dtype=(tl.int32, tl.int32), is_pure=True, pack=1,
+        )  # fmt: skip
+    else:
+        low = (n0 & 0xFF) | ((n1 & 0xFF) << 8) | ((n2 & 0xFF) << 16) | (n3 << 24)
+        high = ((n0 >> 8) & 0xFF) | (n1 & 0xFF00) | ((n2 & 0xFF00) << 8) | ((n3 >> 8) << 24)
+    return (high.to(tl.int64) << 32) | (low.to(tl.int64) & 0xFFFFFFFF)
+
+
+@triton.jit
+def fixed(values, BK: tl.constexpr, BITS: tl.constexpr, PTX: tl.constexpr):
     """A vector by blocks, as ``columns`` gives them, to whole numbers.
 
     Returns:
-        the factor of each block, then the high and the low bytes of its numbers, ``(blocks, 4)``
-        each: four neighbours a word for eight bits; for four, where eight weights are a word,
-        those of the even columns, then those of the odd ones.
+        the factor of each block, and the bytes of its numbers, four numbers of them together:
+        neighbours for eight bits, ``(blocks, 4)``; for four bits, where eight weights are a word,
+        those of the even columns, and of the odd, ``(blocks, 4, 2)``.
     """
     BLOCKS: tl.constexpr = BK * BITS // 128
     # As whole numbers they are in the same order, and what is no number is above all others.
@@ -99,82 +126,80 @@ def fixed(values, BK: tl.constexpr, BITS: tl.constexpr):
     size = tl.where(size < 1e-30, 1e-30, size)
     # What 1.5 * 2^23 is added to is rounded to a whole number, in the lowest bits of the sum.
     numbers = (values * (32767.0 / size)[:, None] + 12582912.0).to(tl.int32, bitcast=True)
-    factor = size * (1 / 32767)
     if BITS == 8:
-        even, odd = tl.split(tl.reshape(numbers, [BLOCKS, 4, 2, 2]))
-        n0, n2 = tl.split(even)
-        n1, n3 = tl.split(odd)
-        high, low = _bytes(n0, n1, n2, n3)
-        return factor, high, low
-    else:  # noqa: RET505 -- the language allows no return within a branch but in its last place
+        held = _bytes(_quarters(tl.reshape(numbers, [BLOCKS, 4, 2, 2])), PTX)
+    else:
         even, odd = tl.split(tl.reshape(numbers, [BLOCKS, 4, 2, 2, 2]))
-        n0_4, n2_6 = tl.split(even)
-        n1_5, n3_7 = tl.split(odd)
-        n0, n4 = tl.split(n0_4)
-        n1, n5 = tl.split(n1_5)
-        n2, n6 = tl.split(n2_6)
-        n3, n7 = tl.split(n3_7)
-        high, low = _bytes(n0, n2, n4, n6)
-        high_odd, low_odd = _bytes(n1, n3, n5, n7)
-        return factor, high, low, high_odd, low_odd
+        held = tl.join(_bytes(_quarters(even), PTX), _bytes(_quarters(odd), PTX))
+    return size * (1 / 32767), held
 
 
 @triton.jit
-def plus_products(sums, codes, numbers, SIGNED: tl.constexpr, DP4A: tl.constexpr):
-    """``sums`` and the products of four signed bytes a word with four others.
+def _words_of(held):
+    """What ``_bytes`` gave, four by four: the words of high bytes, and those of low ones."""
+    return _quarters((held >> 32).to(tl.int32)), _quarters(held.to(tl.int32))
+
+
+@triton.jit
+def _plus_products(sums, codes, numbers, SIGNED: tl.constexpr, PTX: tl.constexpr):
+    """``sums``, and of each of four words the products of its signed bytes with four others.
 
     Args:
         SIGNED: whether those others are.
-        DP4A: by the GPU's instruction, else, for Triton's interpreter, step by step.
+        PTX: by the GPU's own instruction, else, for Triton's interpreter, step by step.
     """
-    if DP4A:
-        if SIGNED:
-            sums = tl.inline_asm_elementwise(
-                "dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r", [codes, numbers, sums],
-                dtype=tl.int32, is_pure=True, pack=1,
-            )  # fmt: skip
-        else:
-            sums = tl.inline_asm_elementwise(
-                "dp4a.s32.u32 $0, $1, $2, $3;", "=r,r,r,r", [codes, numbers, sums],
-                dtype=tl.int32, is_pure=True, pack=1,
-            )  # fmt: skip
-    else:
-        for place in tl.static_range(4):
-            code = (codes << (24 - 8 * place)) >> 24
+    for word in tl.static_range(4):
+        if PTX:
             if SIGNED:
-                number = (numbers << (24 - 8 * place)) >> 24
+                sums = tl.inline_asm_elementwise(
+                    "dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r",
+                    [codes[word], numbers[word], sums], dtype=tl.int32, is_pure=True, pack=1,
+                )  # fmt: skip
             else:
-                number = (numbers >> (8 * place)) & 0xFF
-            sums += code * number
+                sums = tl.inline_asm_elementwise(
+                    "dp4a.s32.u32 $0, $1, $2, $3;", "=r,r,r,r",
+                    [codes[word], numbers[word], sums], dtype=tl.int32, is_pure=True, pack=1,
+                )  # fmt: skip
+        else:
+            for place in tl.static_range(4):
+                code = (codes[word] << (24 - 8 * place)) >> 24
+                if SIGNED:
+                    number = (numbers[word] << (24 - 8 * place)) >> 24
+                else:
+                    number = (numbers[word] >> (8 * place)) & 0xFF
+                sums += code * number
     return sums
 
 
 @triton.jit
 def times_codes(
-    tile, numbers, factors,
-    BN: tl.constexpr, BK: tl.constexpr, BITS: tl.constexpr, DP4A: tl.constexpr,
+    tile, vector, factors,
+    BN: tl.constexpr, BK: tl.constexpr, BITS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """What ``words`` gives times what ``fixed`` does, and ``factors_of``: ``(BN, lanes)``."""
     LANES: tl.constexpr = lanes(BK, BITS)
     STRETCHES: tl.constexpr = BK * BITS // 128 // LANES
-    tile = tl.reshape(tile, [BN, STRETCHES, LANES, 4])
-    high = tl.reshape(numbers[1], [STRETCHES, LANES, 4])[None, :, :, :]
-    low = tl.reshape(numbers[2], [STRETCHES, LANES, 4])[None, :, :, :]
-    factor = tl.reshape(numbers[0], [STRETCHES, LANES])[None, :, :]
+    tile = tl.reshape(tile, [BN, STRETCHES, LANES, 2, 2])
+    factor = tl.reshape(vector[0], [STRETCHES, LANES])[None, :, :]
+    sums = tl.zeros([BN, STRETCHES, LANES], tl.int32)
     if BITS == 8:
-        upper = plus_products(0, tile, high, True, DP4A)
-        lower = plus_products(0, tile, low, False, DP4A)
+        held = tl.reshape(vector[1], [STRETCHES, LANES, 2, 2])[None, :, :, :, :]
+        high, low = _words_of(tl.broadcast_to(held, [BN, STRETCHES, LANES, 2, 2]))
+        codes = _quarters(tile)
+        sums = _plus_products(sums, codes, high, True, PTX)
+        sums = _plus_products(sums << 8, codes, low, False, PTX)
     else:
+        held = tl.reshape(vector[1], [STRETCHES, LANES, 2, 2, 2])[None, :, :, :, :, :]
+        even, odd = tl.split(tl.broadcast_to(held, [BN, STRETCHES, LANES, 2, 2, 2]))
+        high, low = _words_of(even)
+        high_odd, low_odd = _words_of(odd)
         # Codes are stored as what they exceed the least by. Moved to the upper half of a byte, the
         # highest bit turned over, they are signed bytes of 16 times their size.
-        even = ((tile << 4) ^ -0x7F7F7F80) & -0x0F0F0F10
-        odd = (tile ^ -0x77777778) & -0x0F0F0F10
-        high_odd = tl.reshape(numbers[3], [STRETCHES, LANES, 4])[None, :, :, :]
-        low_odd = tl.reshape(numbers[4], [STRETCHES, LANES, 4])[None, :, :, :]
-        upper = plus_products(0, even, high, True, DP4A)
-        upper = plus_products(upper, odd, high_odd, True, DP4A)
-        lower = plus_products(0, even, low, False, DP4A)
-        lower = plus_products(lower, odd, low_odd, False, DP4A)
+        codes = _quarters(((tile << 4) ^ -0x7F7F7F80) & -0x0F0F0F10)
+        codes_odd = _quarters((tile ^ -0x77777778) & -0x0F0F0F10)
+        sums = _plus_products(sums, codes, high, True, PTX)
+        sums = _plus_products(sums, codes_odd, high_odd, True, PTX)
+        sums = _plus_products(sums << 8, codes, low, False, PTX)
+        sums = _plus_products(sums, codes_odd, low_odd, False, PTX)
         factor = factor * (1 / 16) * factors
-    sums = (tl.sum(upper, 3) << 8) + tl.sum(lower, 3)
     return tl.sum(sums.to(tl.float32) * factor, 1)

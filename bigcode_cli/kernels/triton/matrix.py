@@ -19,7 +19,15 @@ Slow twins: ``model.layers`` and ``model.quantize``; tests hold the kernels to t
 import triton
 import triton.language as tl
 
-from bigcode_cli.kernels.triton.codes import GROUP, columns, factors_of, fixed, lanes, times_codes, words
+from bigcode_cli.kernels.triton.codes import (
+    GROUP,
+    columns,
+    factors_of,
+    fixed,
+    lanes,
+    times_codes,
+    words,
+)
 
 STORE: tl.constexpr = tl.constexpr(0)
 ADD: tl.constexpr = tl.constexpr(1)
@@ -209,7 +217,7 @@ def matvec(
     HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
-    DP4A: tl.constexpr,
+    PTX: tl.constexpr,
 ):  # fmt: skip
     """``y = W norm(x) + b`` for one row; ``TILES`` times ``BLOCK_N`` outputs a program.
 
@@ -222,7 +230,7 @@ def matvec(
     m = tl.arange(0, 1)
     n = first + tl.arange(0, BLOCK_N)
     ahead = _weights(weight, n, 0, N, WHOLE, K, BITS, BLOCK_K)
-    factors_ahead = factors_of(scale, n, 0, N, K, BITS, BLOCK_K)
+    factors_ahead = factors_of(scale, n, 0, N, WHOLE, K, BITS, BLOCK_K)
     added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
     row_factors = _row_factors(scale, n, N, BITS)
     k = tl.arange(0, BLOCK_K) if BITS == 16 else columns(0, BLOCK_K, BITS)
@@ -235,7 +243,7 @@ def matvec(
         mean, deviation = _moments(x, 0, epsilon, K, PADDED)
     values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
     if BITS != 16:
-        values = fixed(values, BLOCK_K, BITS)
+        values = fixed(values, BLOCK_K, BITS, PTX)
     for at in tl.static_range(TILES):
         n = first + at * BLOCK_N + tl.arange(0, BLOCK_N)
         if at > 0:
@@ -249,10 +257,10 @@ def matvec(
             if step + 1 < STEPS:
                 later = (step + 1) * BLOCK_K
                 ahead = _weights(weight, n, later, N, WHOLE, K, BITS, BLOCK_K)
-                factors_ahead = factors_of(scale, n, later, N, K, BITS, BLOCK_K)
+                factors_ahead = factors_of(scale, n, later, N, WHOLE, K, BITS, BLOCK_K)
             elif at + 1 < TILES:
                 ahead = _weights(weight, n + BLOCK_N, 0, N, WHOLE, K, BITS, BLOCK_K)
-                factors_ahead = factors_of(scale, n + BLOCK_N, 0, N, K, BITS, BLOCK_K)
+                factors_ahead = factors_of(scale, n + BLOCK_N, 0, N, WHOLE, K, BITS, BLOCK_K)
             if STEPS > 1 and at + step > 0:
                 if BITS == 16:
                     k = step * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -261,11 +269,11 @@ def matvec(
                 gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
                 values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
                 if BITS != 16:
-                    values = fixed(values, BLOCK_K, BITS)
+                    values = fixed(values, BLOCK_K, BITS, PTX)
             if BITS == 16:
                 partial += tile.to(tl.float32) * values[None, :]
             else:
-                partial += times_codes(tile, values, factors, BLOCK_N, BLOCK_K, BITS, DP4A)
+                partial += times_codes(tile, values, factors, BLOCK_N, BLOCK_K, BITS, PTX)
         y = tl.sum(partial, 1) * row_factors
         # Of sixteen bits, as far as the end is concerned: they have been multiplied.
         _finish(
