@@ -3,9 +3,9 @@
 To make a float of each weight takes more instructions than there is time for while it is read.
 Instead the vector is made of whole numbers, once a program: blocks of columns share a factor, and
 each number is one of 16 bits, held as two bytes, ``256 * high + low``. An instruction then
-multiplies four weights by four such bytes and adds up (``dp4a``), two instructions by the numbers
-themselves. The largest number of a block is 32,767 of its steps: a vector in bfloat16 has 128 to
-256 of them below each of its numbers.
+multiplies four weights by four such bytes and adds up (``dp4a``), so two do by four numbers. They
+are rounded by half a step at most, and the largest of a block is 32,767 steps; in bfloat16 each
+number is rounded by up to a 512th of itself.
 
 A block is what a thread reads at a time, four words of 32 bits: 16 columns of eight bits, or 32 of
 four. No sum of a block goes beyond 32 bits: it is at most 32 * 2^7 * 2^15 = 2^27.
@@ -150,16 +150,11 @@ def _plus_products(sums, codes, numbers, SIGNED: tl.constexpr, PTX: tl.constexpr
     """
     for word in tl.static_range(4):
         if PTX:
-            if SIGNED:
-                sums = tl.inline_asm_elementwise(
-                    "dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r",
-                    [codes[word], numbers[word], sums], dtype=tl.int32, is_pure=True, pack=1,
-                )  # fmt: skip
-            else:
-                sums = tl.inline_asm_elementwise(
-                    "dp4a.s32.u32 $0, $1, $2, $3;", "=r,r,r,r",
-                    [codes[word], numbers[word], sums], dtype=tl.int32, is_pure=True, pack=1,
-                )  # fmt: skip
+            sums = tl.inline_asm_elementwise(
+                "dp4a.s32.s32 $0, $1, $2, $3;" if SIGNED else "dp4a.s32.u32 $0, $1, $2, $3;",
+                "=r,r,r,r", [codes[word], numbers[word], sums],
+                dtype=tl.int32, is_pure=True, pack=1,
+            )  # fmt: skip
         else:
             for place in tl.static_range(4):
                 code = (codes[word] << (24 - 8 * place)) >> 24
