@@ -239,6 +239,16 @@ def test_a_logit_that_is_no_number_is_told(device: torch.device, place: int) -> 
     assert pair.fast.told[1].isnan().all()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_hidden_states_that_are_no_numbers_are_told(device: torch.device, bits: int) -> None:
+    pair = Pair(device, bits=bits, layers=1)
+    pair.weights.positions[:, 5] = torch.nan
+    run_layers(pair.ops, pair.weights, pair.fast)
+    pair.ops.pick(pair.fast)
+    assert pair.fast.told[1].isnan().all()
+
+
 def test_rows_that_do_not_go_on_keep_their_length(device: torch.device) -> None:
     pair = Pair(device, rows=3)
     pair.fast.active[1] = 0
