@@ -296,7 +296,7 @@ class TritonOps:
             matrix.matvec[(programs,)](
                 inputs, weight, scale, bias, norm_weight, norm_bias, *ends,
                 epsilon, buffers.capacity, PADDED=power_of_two(matrix_.columns),
-                NORM=norm is not None, TILES=config.tiles, **fixed,
+                NORM=norm is not None, TILES=config.tiles, PTX=inputs.is_cuda, **fixed,
             )  # fmt: skip
             return programs * config.tiles
         if norm is not None:
