@@ -23,6 +23,9 @@ _PROGRAMS = 264
 HEAD_BLOCK = 16
 """Query heads of one program of ``attend``: the matrix units' least."""
 
+_SPLITS = 8
+_LEAST_SPLITS = 4
+
 _BLOCK_BYTES = 2**14
 """Of a block of keys, and of one of values, on its way to the matrix units."""
 
@@ -133,18 +136,17 @@ def default_attention(groups: int, head_dim: int, number_bytes: int) -> Attentio
             most.
     """
     columns = max(16, _power_of_two(head_dim))
-    splits = 32
-    while splits > 4 and splits * groups > _PROGRAMS:
-        splits //= 2
     most = _BLOCK_BYTES // _power_of_two(head_dim * number_bytes)
-    if splits * groups > _PROGRAMS:
+    if _SPLITS * groups > _PROGRAMS:
         # One program each fills the device.
         slots = max(16, min(64, most))
         return AttentionConfig(
-            slots, columns, splits, 4, min(4, slots // 16), whole=512, least=512, stages=3
+            slots, columns, _LEAST_SPLITS, 4, min(4, slots // 16), whole=512, least=512, stages=3
         )
-    slots = max(16, min(32, most))
-    return AttentionConfig(slots, columns, splits, 4, min(4, slots // 16))
+    # Few: what counts is how little there is to wait for.
+    slots = max(16, min(64, most // 2))
+    columns = min(columns, 32)
+    return AttentionConfig(slots, columns, _SPLITS, 4, min(4, slots // 16), whole=1024, stages=3)
 
 
 def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:

@@ -233,7 +233,7 @@ def tune_heads(name: str, layouts: list[AttentionConfig], found: Found) -> None:
         f"{seconds * 1e6:.1f} us at {depth}"
         for seconds, depth in zip(times, tune_attention.DEPTHS, strict=True)
     )
-    print(f"attention of {name}: {at}, {astuple(layout)}", flush=True)
+    print(f"a layer of {name}: {at}, {astuple(layout)}", flush=True)
     found.add(attention_key(shape.heads, shape.kv_heads, shape.head_dim), layout)
 
 

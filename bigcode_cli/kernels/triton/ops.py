@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.step import Ops, run_layers
-from bigcode_cli.kernels.tables import HEAD_BLOCK, attention_config, config_of
+from bigcode_cli.kernels.tables import HEAD_BLOCK, AttentionConfig, attention_config, config_of
 from bigcode_cli.kernels.triton import attention, matrix
 from bigcode_cli.kernels.triton.launches import launch_options, power_of_two
 from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
@@ -67,6 +67,7 @@ class TritonOps:
             of quantised ones stay: it would unpack each matrix whole, at every step.
         number_bytes: of a number in the cache.
         overlaps: kernels may begin before the last one has ended (programmatic dependent launch).
+        attention: its layout; by default what the table has for it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class TritonOps:
         number_bytes: int,
         wide: Ops,
         overlaps: bool,
+        attention: AttentionConfig | None = None,
     ) -> None:
         self._geometry = geometry
         self._rows = rows
@@ -89,7 +91,7 @@ class TritonOps:
         shared = geometry.heads // geometry.kv_heads
         self._head_groups = geometry.kv_heads * -(-shared // HEAD_BLOCK)
         groups = rows * self._head_groups
-        self._attention = attention_config(
+        self._attention = attention or attention_config(
             geometry.heads,
             geometry.kv_heads,
             geometry.head_dim,
