@@ -332,7 +332,7 @@ class TestSeats:
             def fits(self, rows: int, seat: Seat) -> bool:  # noqa: ARG002
                 return False
 
-            def pass_over(self, seat: Seat, tokens: int, length: int) -> None:
+            def pass_over(self, seat: Seat, tokens: int, length: int) -> None:  # noqa: ARG002
                 raise AssertionError("there is no seat")
 
         rows._seats = Full()

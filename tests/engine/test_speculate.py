@@ -422,3 +422,29 @@ def test_what_is_done_once_is_not_taken_for_the_cost_of_a_pass(
     assert max(asked) > 1
     if kind != "lookup":
         assert speculation._draft_times.mean == PASS_S
+
+
+def test_a_pass_counts_from_the_end_of_the_last_one_unless_something_else_was_done(
+    plain: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that is on its way while its caller works on text takes no less for it."""
+    clock, step = Clock(), TorchRows.step
+
+    def timed(rows: TorchRows) -> list[Token]:
+        clock.now += 1
+        return step(rows)
+
+    monkeypatch.setattr(TorchRows, "step", timed)
+    monkeypatch.setattr(speculate, "perf_counter", clock)
+    speculation = Speculation()
+    sampler = Sampler(options=SamplingOptions(), seed=1)
+    prompt = Prompt(ids=(3, 4, 5), samplers=(sampler,), max_new_tokens=9)
+    stepping = speculation.begin([prompt], plain.backend.prefill([prompt]), 3, 1.0)
+    stepping.advance([9])
+    for text_s in (0, 2, 4):
+        clock.now += text_s
+        stepping.advance([8])
+    clock.now += 100
+    stepping.pause()
+    stepping.advance([5])
+    assert list(speculation._pace._costs[1, 1]) == [1, 3, 5, 1]
