@@ -1,8 +1,8 @@
 """The backend for GPUs: one fused pass for many tokens, a captured graph for each token.
 
-Prompts and texts that are scored are ``WideBackend``'s. A token is one launch of a CUDA graph over
-static buffers: of the Triton kernels where Triton works, else of plain PyTorch, else not at all,
-each with one line to the user.
+Prompts and texts that are scored are ``WideBackend``'s. A token, or several that were guessed of
+one row, is one launch of a CUDA graph over static buffers: of the Triton kernels where Triton
+works, else of plain PyTorch, else not at all, each with one line to the user.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bigcode_cli.backends.devices import free_bytes
+from bigcode_cli.backends.graph_pass import SIZES, RowPass
 from bigcode_cli.backends.graph_rows import GraphRows
 from bigcode_cli.backends.graph_seat import Mode, Seat
 from bigcode_cli.backends.plain_ops import PlainOps
@@ -88,9 +89,10 @@ class GraphBackend(WideBackend):
         super().__init__(model, replace(info, name="graph"), make_pass=make_pass)
         self._makers = list(makers)
         self._seats: list[Seat] = []
+        self._has_passes = True
 
     def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
-        """See ``graph_rows.Seats``."""
+        """See ``graph_seat.Seats``."""
         count, length = self._bucket(rows, capacity)
         for maker in list(self._makers):
             name, make = maker
@@ -110,8 +112,22 @@ class GraphBackend(WideBackend):
         return None
 
     def fits(self, rows: int, seat: Seat) -> bool:
-        """See ``graph_rows.Seats``."""
+        """See ``graph_seat.Seats``."""
         return rows <= seat.rows < 2 * rows
+
+    def pass_over(self, seat: Seat, tokens: int, length: int) -> RowPass | None:
+        """See ``graph_seat.Seats``."""
+        size = next((size for size in SIZES if size >= tokens), None)
+        if size is None or not self._has_passes:
+            return None
+        try:
+            row_pass = seat.pass_over(size)
+            row_pass.prepare(length)
+        except Exception as error:  # whatever compilers and drivers raise
+            self._has_passes = False
+            self._tell("guesses are verified without a graph", error)
+            return None
+        return row_pass
 
     def _make_rows(
         self,
@@ -165,13 +181,14 @@ class GraphBackend(WideBackend):
             if not self._seats:
                 raise torch.OutOfMemoryError
             self._seats.pop(0).vacate()
+        weights, device = self._weights, self._device
         seat = Seat(
-            self._weights,
+            weights,
             rows,
             capacity,
             dtype=self._dtype,
             device=self._device,
-            step=make(self._weights, rows, self._device),
+            make=lambda count: make(weights, count, device),
         )
         self._seats.append(seat)
         return seat

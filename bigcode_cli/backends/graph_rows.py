@@ -1,40 +1,29 @@
 """Rows in flight of the graph backend: steps replayed on the device, the host a step behind."""
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from bigcode_cli.backends.graph_seat import Flight, Mode, Seat, move_out
+from bigcode_cli.backends.capture import Flight
+from bigcode_cli.backends.graph_seat import Mode, Seat, Seats, move_out
 from bigcode_cli.backends.row import Row
-from bigcode_cli.backends.torch_rows import Room, TorchRows
+from bigcode_cli.backends.sampling import cumulative_dtype, penalised, sample, seen_behind
+from bigcode_cli.backends.torch_rows import Room, TorchRows, require_numbers
 from bigcode_cli.engine.protocol import BackendInfo, Prompt, Token
-from bigcode_cli.errors import ModelCorruptError
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-
-
-class Seats(Protocol):
-    """Where rows find buffers with a captured step."""
-
-    def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
-        """An empty seat, prepared; ``None`` where there is none to be had."""
-
-    def fits(self, rows: int, seat: Seat) -> bool:
-        """Whether so many rows would not be better off in another seat.
-
-        One of twice as many places is too large: of those in between the next ones may join.
-        """
 
 
 class GraphRows(TorchRows):
     """``TorchRows`` that take a seat once their first token is sampled.
 
     A token a row is a replay; the one after the one that is told runs while the host works on that
-    one: it needs nothing of it. Guesses are verified as ``TorchRows`` do, over the same cache
-    where it lies: a step that ran ahead counts for nothing then. Whoever is evicted goes on as
-    ``TorchRows`` do, and takes a seat again with the next step.
+    one: it needs nothing of it. Guesses of a row that is alone are verified by a replay too; those
+    of several rows, and very long ones, as ``TorchRows`` do, over the same cache where it lies: a
+    step that ran ahead counts for nothing then. Whoever is evicted goes on as ``TorchRows`` do, and
+    takes a seat again with the next pass.
     """
 
     def __init__(
@@ -73,6 +62,17 @@ class GraphRows(TorchRows):
         Nothing runs ahead: there may be guesses for the next pass.
         """
         return self._pass(guesses, runs_ahead=False)
+
+    @torch.inference_mode()
+    def prepare(self, guesses: int) -> None:
+        """See ``engine.protocol.Rows.prepare``."""
+        if self._hidden is None and self._seat is None:
+            self._sit()
+        if self._seat is None or len(self) > 1:
+            return
+        (pending,), (held,) = self._pending_counts(), self._held()
+        if pending + guesses > 1 and held < self._seat.capacity:
+            self._seats.pass_over(self._seat, pending + guesses, held)
 
     @torch.inference_mode()
     def replace(self, dropped: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
@@ -149,8 +149,73 @@ class GraphRows(TorchRows):
     def _pass(self, guesses: Sequence[Sequence[int]], *, runs_ahead: bool) -> list[list[Token]]:
         if not any(guesses) and self._is_ready():
             return [[token] for token in self._replayed(runs_ahead=runs_ahead)]
+        if self._flight is not None and len(self) == 1:
+            return [self._behind_flight(self._fitting(guesses)[0])]
         self._pause()
+        if self._seat is None and self._hidden is None and len(self) == 1:
+            self._sit()
         return super().verify(guesses)
+
+    def _behind_flight(self, guess: list[int]) -> list[Token]:
+        """Take the step under way for what it is: it has sampled the first token already.
+
+        It cannot be called back, and where the first guess is wrong no pass is needed.
+        """
+        (token,) = self._replayed(runs_ahead=False)
+        if guess[:1] != [token.id]:
+            return [token]
+        return [token, *self._pass([guess[1:]], runs_ahead=False)[0]]
+
+    def _take(self, guesses: Sequence[list[int]]) -> list[list[Token]]:
+        """See ``TorchRows``; for a row that is alone in its seat it is one launch."""
+        row_pass = None
+        if self._seat is not None and self._hidden is None and len(self) == 1:
+            row, start, (guess,) = self._rows[0], self._cache.longest, guesses
+            fed = [*row.sampled[start - len(row.prompt) :], *guess]
+            if start + len(fed) <= self._seat.capacity:
+                row_pass = self._seats.pass_over(self._seat, len(fed), start)
+        if row_pass is None:
+            return super()._take(guesses)
+        flight = row_pass.run(fed, start)
+        self._cache.advance(len(fed))
+        behind = slice(len(fed) - len(guess) - 1, len(fed))
+        return [self._agreed(guess, row_pass.logits[behind], flight, behind)]
+
+    def _agreed(
+        self, guess: list[int], logits: Tensor, flight: Flight, behind: slice
+    ) -> list[Token]:
+        """What the one row samples behind its last token and behind each guess that held.
+
+        Args:
+            logits: ``(1 + guess, vocab)``.
+            flight: what is best there, at the places ``behind`` of all that is told.
+        """
+        row = self._rows[0]
+        if row.logprobs is None and self._asked_mode() == Mode(drawn=False, penalised=False):
+            ids, highest = (told[behind] for told in flight.wait())
+        else:
+            chosen = self._sampled(logits, guess)
+            ids, highest = torch.stack([chosen.double(), logits.amax(-1).double()]).tolist()
+        count = 1
+        while count <= len(guess) and ids[count - 1] == guess[count - 1]:
+            count += 1
+        require_numbers(highest[:count])
+        tokens = self._with_logprobs([int(id_) for id_ in ids[:count]], logits, [0] * count)
+        row.sampled.extend(token.id for token in tokens)
+        self._count(0, row.sampled[-count:], 1)
+        return tokens
+
+    def _sampled(self, logits: Tensor, guess: list[int]) -> Tensor:
+        """Ids ``(1 + guess,)``: each as if the guesses before it had been sampled."""
+        row = self._rows[0]
+        if self._seen is not None:
+            seen = seen_behind(self._seen > 0, guess)
+            logits = penalised(logits, seen, self._options.penalty)
+        numbers = range(len(row.sampled), len(row.sampled) + len(logits))
+        uniforms = torch.tensor(
+            [row.stream[number] for number in numbers], dtype=cumulative_dtype(self._device)
+        )
+        return sample(logits, self._options, uniforms.to(self._device))
 
     def _is_ready(self) -> bool:
         """Whether the next token of each row can be a replay, once a seat is taken."""
@@ -280,6 +345,5 @@ class GraphRows(TorchRows):
             places = torch.tensor(self._places, device=buffers.ids.device)
             return self._tokens(buffers.logits[places], buffers.ids[places], range(len(self)))
         ids, highest = flight.wait()
-        if not all(abs(highest[place]) < torch.inf for place in self._places):
-            raise ModelCorruptError("the model's logits are not numbers", "try --dtype float32")
+        require_numbers([highest[place] for place in self._places])
         return [Token(int(ids[place])) for place in self._places]

@@ -6,13 +6,14 @@ step waits for the host.
 """
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from bigcode_cli.backends.capture import Flight, Landing, Pool, captured
+from bigcode_cli.backends.graph_pass import RowPass
 from bigcode_cli.backends.plain_ops import settle
 from bigcode_cli.backends.sampling import SamplingTensors, cumulative_dtype, penalised, sample
 from bigcode_cli.kernels.buffers import Buffers
@@ -34,25 +35,6 @@ class Mode(NamedTuple):
     penalised: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """What a step has chosen, on its way to the host.
-
-    Attributes:
-        told: float64 ``(2, rows)``, see ``Buffers``; there when ``arrived`` has happened.
-    """
-
-    told: Tensor
-    arrived: torch.cuda.Event | None
-
-    def wait(self) -> list[list[float]]:
-        """Ids and highest logits."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        told: list[list[float]] = self.told.tolist()
-        return told
-
-
 class Sitter(Protocol):
     """Rows in a seat."""
 
@@ -61,7 +43,11 @@ class Sitter(Protocol):
 
 
 class Seat:
-    """See the module's beginning."""
+    """See the module's beginning.
+
+    Args:
+        make: the step of so many rows.
+    """
 
     def __init__(
         self,
@@ -71,11 +57,11 @@ class Seat:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        step: Step,
+        make: Callable[[int], Step],
     ) -> None:
         self._weights = weights
-        self._device = device
-        self._operations = step
+        self._dtype, self._device = dtype, device
+        self._make, self._operations = make, make(rows)
         self.buffers = Buffers.allocate(
             weights.geometry, rows, capacity, dtype=dtype, device=device
         )
@@ -87,15 +73,11 @@ class Seat:
                 rows, capacity, dtype=cumulative_dtype(device), device=device
             )
             self._draws = torch.zeros(rows, 1, dtype=torch.int64, device=device)
-            is_cuda = device.type == "cuda"
-            self._landings = [
-                torch.zeros(2, rows, dtype=torch.float64, pin_memory=is_cuda) for _ in range(2)
-            ]
-        self._arrivals: list[torch.cuda.Event] = []
-        if is_cuda:
-            self._arrivals = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
+        self._landings = [Landing(rows, device) for _ in range(2)]
         self._flights = 0
         self._graphs: dict[Mode, torch.cuda.CUDAGraph] = {}
+        self._passes: dict[int, RowPass] = {}
+        self._pool: Pool | None = None
         self._sitter: weakref.ref[Sitter] | None = None
         self._cache: weakref.ref[KVCache] | None = None
 
@@ -120,17 +102,24 @@ class Seat:
         self._draws.zero_()
         if self._device.type != "cuda" or mode in self._graphs:
             return
-        with torch.cuda.device(self._device):
-            # Once beforehand, on a stream of its own: what is compiled or allocated lazily, is.
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                self._step(mode)
-            torch.cuda.current_stream().wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._step(mode)
-        self._graphs[mode] = graph
+        self._graphs[mode] = captured(lambda: self._step(mode), self._device)
+
+    def pass_over(self, tokens: int) -> RowPass:
+        """A pass over so many tokens of the one row; its first one still has to be prepared."""
+        assert self.rows == 1
+        if tokens not in self._passes:
+            if self._device.type == "cuda" and self._pool is None:
+                self._pool = Pool()
+            self._passes[tokens] = RowPass(
+                self._weights,
+                tokens,
+                self.buffers.cache,
+                dtype=self._dtype,
+                device=self._device,
+                step=self._make(tokens),
+                pool=self._pool,
+            )
+        return self._passes[tokens]
 
     def sit(self, sitter: Sitter, cache: KVCache) -> None:
         """Copy rows in, from place 0 on; the cache lives in the seat's buffers from now on."""
@@ -218,14 +207,9 @@ class Seat:
             self._graphs[mode].replay()
         else:
             self._step(mode)
-        turn = self._flights % 2
+        landing = self._landings[self._flights % 2]
         self._flights += 1
-        landing = self._landings[turn]
-        landing.copy_(self.buffers.told, non_blocking=True)
-        if not self._arrivals:
-            return Flight(landing, None)
-        self._arrivals[turn].record()
-        return Flight(landing, self._arrivals[turn])
+        return landing.send(self.buffers.told)
 
     def _step(self, mode: Mode) -> None:
         buffers = self.buffers
@@ -253,6 +237,26 @@ class Seat:
         if mode.penalised:
             self.seen.scatter_(1, ids[:, None], value=True)
         settle(buffers, ids)
+
+
+class Seats(Protocol):
+    """Where rows find buffers with a captured step."""
+
+    def take(self, rows: int, capacity: int, mode: Mode) -> Seat | None:
+        """An empty seat, prepared; ``None`` where there is none to be had."""
+
+    def fits(self, rows: int, seat: Seat) -> bool:
+        """Whether so many rows would not be better off in another seat.
+
+        One of twice as many places is too large: of those in between the next ones may join.
+        """
+
+    def pass_over(self, seat: Seat, tokens: int, length: int) -> RowPass | None:
+        """A pass over so many tokens of the one row in a seat, prepared; ``None`` without one.
+
+        Args:
+            length: of what the row's cache holds: see ``RowPass.prepare``.
+        """
 
 
 def move_out(cache: KVCache, rows: Sequence[int], capacity: int) -> None:

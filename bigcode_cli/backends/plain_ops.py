@@ -46,8 +46,10 @@ class PlainOps:
             heads = projected.view(rows, geometry.heads, 3 * geometry.head_dim)
             query, key_value = heads[..., : geometry.head_dim], heads[..., geometry.head_dim :]
         buffers.query.copy_(query.reshape(buffers.query.shape))
-        row = torch.arange(rows, device=cache.device)
-        cache[row, :, buffers.lengths.long()] = key_value
+        # Rows that are tokens of one sequence are one row of memory.
+        held = cache if cache.stride(0) else cache[:1]
+        row = torch.arange(rows, device=cache.device) % len(held)
+        held[row, :, buffers.lengths.long()] = key_value
 
     def attend(self, layer: Layer, cache: Tensor, buffers: Buffers) -> None:
         """See ``Ops``."""

@@ -17,6 +17,8 @@ from bigcode_cli.records import SamplingOptions
 class SamplingTensors:
     """The options of several rows as tensors ``(rows, 1)`` on the logits' device.
 
+    Those of one row serve any number of rows that draw alike.
+
     Attributes:
         any_penalty: whether any row's penalty does something; ``any_drawn``: whether any row draws.
     """
@@ -72,6 +74,29 @@ def penalised(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
+def seen_behind(seen: Tensor, ids: Sequence[int]) -> Tensor:
+    """What a row's penalty looks at behind each of some ids that it may go on with.
+
+    Args:
+        seen: bool ``(1, vocab)``, before the first of them.
+        ids: one that cannot be sampled is passed over.
+
+    Returns:
+        ``(1 + ids, vocab)``, the first row as ``seen``.
+    """
+    every = seen.repeat(1 + len(ids), 1)
+    pairs = [
+        (place, id_)
+        for at, id_ in enumerate(ids)
+        for place in range(at + 1, 1 + len(ids))
+        if id_ < seen.shape[1]
+    ]
+    if pairs:
+        places, known = torch.tensor(pairs).T.to(seen.device)
+        every[places, known] = True
+    return every
+
+
 def filtered_probabilities(logits: Tensor, options: SamplingTensors) -> Tensor:
     """Probabilities after temperature, top-k, top-p and min-p, each row summing to 1.
 
@@ -88,7 +113,7 @@ def filtered_probabilities(logits: Tensor, options: SamplingTensors) -> Tensor:
     keep = rank < options.top_k.masked_fill(greedy, 1)
     p = scaled.masked_fill(~keep, -torch.inf).softmax(-1)
     # A token is in the nucleus while those before it fall short of top_p; the first always is.
-    keep &= (p.cumsum(-1) - p < options.top_p) | (options.top_p == 1)
+    keep = keep & ((p.cumsum(-1) - p < options.top_p) | (options.top_p == 1))
     keep &= p >= options.min_p * p[:, :1]
     p = p * keep
     p = p / p.sum(-1, keepdim=True)

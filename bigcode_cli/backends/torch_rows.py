@@ -69,6 +69,9 @@ class TorchRows:
         """See ``engine.protocol.Rows.step``."""
         return [token for (token,) in self.verify([()] * len(self))]
 
+    def prepare(self, guesses: int) -> None:
+        """See ``engine.protocol.Rows.prepare``: nothing."""
+
     @torch.inference_mode()
     def verify(self, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
         """See ``engine.protocol.Rows.verify``."""
@@ -247,17 +250,20 @@ class TorchRows:
     def _tokens(self, logits: Tensor, ids: Tensor, live: Sequence[int]) -> list[Token]:
         """The sampled ids on the host, in one copy with the check that the logits are numbers."""
         told = torch.stack([ids.double(), logits.amax(-1).double()]).tolist()
-        for highest in told[1]:
-            if not abs(highest) < torch.inf:
-                raise ModelCorruptError("the model's logits are not numbers", "try --dtype float32")
-        sampled = [int(id_) for id_ in told[0]]
+        require_numbers(told[1])
+        return self._with_logprobs([int(id_) for id_ in told[0]], logits, live)
+
+    def _with_logprobs(
+        self, ids: Sequence[int], logits: Tensor, live: Sequence[int]
+    ) -> list[Token]:
+        """Ids of the rows that are ``live``, with what is asked for of their ``(rows, vocab)``."""
         counts = [self._rows[row].logprobs for row in live]
         if all(count is None for count in counts):
-            return [Token(id_) for id_ in sampled]
+            return [Token(id_) for id_ in ids]
         log_probabilities = logits.log_softmax(-1)
         return [
             Token(id_) if count is None else _told(id_, count, log_probabilities[place])
-            for place, (id_, count) in enumerate(zip(sampled, counts, strict=True))
+            for place, (id_, count) in enumerate(zip(ids, counts, strict=True))
         ]
 
     def _crop(self) -> None:
@@ -300,6 +306,16 @@ class TorchRows:
             else:
                 allowed[row, list(ids)] = True
         return allowed.to(self._device)
+
+
+def require_numbers(highest: Sequence[float]) -> None:
+    """Raise unless the highest logit of each row is a number.
+
+    Raises:
+        ModelCorruptError: it is not.
+    """
+    if not all(abs(logit) < torch.inf for logit in highest):
+        raise ModelCorruptError("the model's logits are not numbers", "try --dtype float32")
 
 
 def padded_ids(rows: Sequence[Sequence[int]]) -> Tensor:

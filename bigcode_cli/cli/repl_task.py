@@ -155,6 +155,10 @@ class StoppableRows:
         self._check()
         return self._rows.step()
 
+    def prepare(self, guesses: int) -> None:
+        """See ``Rows``."""
+        self._rows.prepare(guesses)
+
     def verify(self, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
         """See ``Rows``."""
         self._check()

@@ -43,6 +43,10 @@ class Batch:
             self._rows.keep(growing)
         self._live = [live[row] for row in growing]
 
+    def pause(self) -> None:
+        """See ``Stepping.pause``."""
+        self._rows.pause()
+
     def join(self, other: "Batch") -> None:
         """Go on with the other's outputs too, behind these; each of both has a token.
 

@@ -8,6 +8,7 @@ included, slower by no more than ``SLACK``: what guesses have won may be risked 
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 WIDTHS = (2, 3, 4, 8, 16)
 """Tokens a row of a pass with guesses: few, so that each is soon measured."""
@@ -77,7 +78,8 @@ class Pace:
         else:
             self._spent, self._ahead, self._wide = seconds, 0.0, 0
         if tokens >= WIDTHS[-1]:
-            self._token_s = seconds / tokens
+            # The least that was seen: what else a prompt has to wait for is no token's.
+            self._token_s = min(self._token_s or inf, seconds / tokens)
 
     def width(
         self,

@@ -146,6 +146,13 @@ class Rows(Protocol):
             ModelCorruptError: the logits of a row are not numbers.
         """
 
+    def prepare(self, guesses: int) -> None:
+        """Do what takes time but once: before passes that are timed.
+
+        Args:
+            guesses: as many a row are to be verified; 0 before a step.
+        """
+
     def verify(self, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
         """Several steps in one pass, as far as it was guessed what they would sample.
 

@@ -211,6 +211,8 @@ class Scheduler(Generic[AnswerT]):
         """Go on with a chunk, of the next prompts if none are being read."""
         if self._reading is None:
             self._reading = Reading(self._backend, self._next_group(), self._report)
+        if self._running is not None:
+            self._running.pause()
         return self._reading.advance()
 
     def _next_group(self) -> list[Job[AnswerT]]:

@@ -180,6 +180,9 @@ class Stepping:
             return [Pass([token]) for token in self._rows.step()]
         return [Pass(tokens) for tokens in self._rows.verify([()] * len(self._rows))]
 
+    def pause(self) -> None:
+        """Something else is done before the next pass: its time is not to be taken for a pass's."""
+
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone."""
         self._rows.keep(rows)
@@ -200,6 +203,8 @@ class Speculating(Stepping):
         super().__init__(rows)
         self._guesser, self._pace = guesser, pace
         self._begun = False
+        self._ended: float | None = None
+        """When the last pass did; ``None`` where something else was done since."""
 
     def advance(self, left: Sequence[int], *, ahead: bool = True) -> list[Pass]:
         """See ``Stepping``."""
@@ -208,20 +213,31 @@ class Speculating(Stepping):
             self._begun = True
             self._guesser.learn([[token.id for token in one.tokens] for one in passes])
             return passes
+        start = perf_counter()
         count = self._count(left)
         began = perf_counter()
         guesses = self._guesses(count, left)
-        guessed = perf_counter()
-        if ahead and not any(guesses):
-            # Where nothing is guessed nothing is lost: the pass behind this one is on its way.
-            taken = [[token] for token in self._rows.step()]
-        else:
-            taken = self._rows.verify(guesses)
-        ended = perf_counter()
+        guess_s = perf_counter() - began
         width = 1 + max(map(len, guesses))
-        self._pace.learn(width, [len(row) for row in taken], ended - guessed, guessed - began)
+        if width > 1:
+            # Not counted: what is done once says nothing of what passes cost.
+            self._rows.prepare(width - 1)
+        # A step may have been on its way since the last one ended, while its text was worked on;
+        # a pass that was not has to wait for that text. So it counts from there, but for guessing.
+        aside = perf_counter() - start
+        since = start if self._ended is None else self._ended
+        # Where nothing is guessed nothing is lost: the pass behind this one is on its way.
+        is_step = ahead and not any(guesses)
+        taken = [[token] for token in self._rows.step()] if is_step else self._rows.verify(guesses)
+        self._ended = perf_counter()
+        pass_s = self._ended - since - aside
+        self._pace.learn(width, [len(row) for row in taken], pass_s, guess_s)
         self._guesser.learn([[token.id for token in row] for row in taken])
         return [Pass(row, len(ids)) for row, ids in zip(taken, guesses, strict=True)]
+
+    def pause(self) -> None:
+        """See ``Stepping``."""
+        self._ended = None
 
     def keep(self, rows: Sequence[int]) -> None:
         """See ``Stepping``."""
@@ -232,6 +248,7 @@ class Speculating(Stepping):
         """See ``Stepping``."""
         super().join(other)
         self._guesser.join(other._guesser)
+        self.pause()
 
     def _count(self, left: Sequence[int]) -> int:
         """How many guesses a row are worth it."""

@@ -1,5 +1,6 @@
 """Where a decoding step keeps what it has: tensors at addresses that a captured graph can hold."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +15,8 @@ class Buffers:
     """Of ``rows`` sequences with up to ``capacity`` tokens each.
 
     Attributes:
-        cache: for each layer ``(rows, kv_heads, capacity, 2 * head_dim)``, keys before values.
+        cache: for each layer ``(rows, kv_heads, capacity, 2 * head_dim)``, keys before values. Rows
+            that are several tokens of one sequence share its memory: the stride of a row is 0.
         ids: int64 ``(rows,)``, the token that each row feeds next.
         lengths: int32 ``(rows,)``, tokens that the cache holds.
         active: int32 ``(rows,)``, 1 where a row goes on, else 0: such a row stays where it is.
@@ -47,15 +49,25 @@ class Buffers:
         *,
         dtype: torch.dtype,
         device: torch.device,
+        shared: Sequence[Tensor] = (),
     ) -> Self:
-        """Rows that hold nothing and do not go on."""
+        """Rows that hold nothing and do not go on.
+
+        Args:
+            shared: a cache ``(1, kv_heads, capacity, 2 * head_dim)`` a layer that is to be that of
+                all rows; by default each has its own.
+        """
         shape = geometry
         held = (shape.layers, rows, shape.kv_heads, capacity, 2 * shape.head_dim)
         heads = (rows, shape.heads, shape.head_dim)
         # Ordinary tensors, not those of inference mode, which nothing could change outside of it.
         with torch.inference_mode(False):
+            if shared:
+                cache = tuple(layer.expand(rows, -1, -1, -1) for layer in shared)
+            else:
+                cache = torch.zeros(held, dtype=dtype, device=device).unbind(0)
             return cls(
-                cache=torch.zeros(held, dtype=dtype, device=device).unbind(0),
+                cache=cache,
                 ids=torch.zeros(rows, dtype=torch.int64, device=device),
                 lengths=torch.zeros(rows, dtype=torch.int32, device=device),
                 active=torch.zeros(rows, dtype=torch.int32, device=device),

@@ -6,7 +6,8 @@
 Without an entry: a program holds 4,096 numbers of the matrix at a time (8,192 bytes in bf16, 64 a
 thread in four loads of 16 bytes: with four programs or more a multiprocessor, the 32 KB in flight
 that its share of 3.2 TB/s at 0.8 microseconds of latency takes), and there are programs enough to
-fill the device at least twice where the matrix is large enough for that.
+fill the device at least twice where the matrix is large enough for that. Of eight or four bits it
+holds 8,192: what is done to the vector takes more instructions than the products do.
 """
 
 import json
@@ -21,6 +22,9 @@ _PROGRAMS = 264
 
 HEAD_BLOCK = 16
 """Query heads of one program of ``attend``: the matrix units' least."""
+
+_SPLITS = 8
+_LEAST_SPLITS = 4
 
 _BLOCK_BYTES = 2**14
 """Of a block of keys, and of one of values, on its way to the matrix units."""
@@ -132,18 +136,17 @@ def default_attention(groups: int, head_dim: int, number_bytes: int) -> Attentio
             most.
     """
     columns = max(16, _power_of_two(head_dim))
-    splits = 32
-    while splits > 4 and splits * groups > _PROGRAMS:
-        splits //= 2
     most = _BLOCK_BYTES // _power_of_two(head_dim * number_bytes)
-    if splits * groups > _PROGRAMS:
+    if _SPLITS * groups > _PROGRAMS:
         # One program each fills the device.
         slots = max(16, min(64, most))
         return AttentionConfig(
-            slots, columns, splits, 4, min(4, slots // 16), whole=512, least=512, stages=3
+            slots, columns, _LEAST_SPLITS, 4, min(4, slots // 16), whole=512, least=512, stages=3
         )
-    slots = max(16, min(32, most))
-    return AttentionConfig(slots, columns, splits, 4, min(4, slots // 16))
+    # Few: what counts is how little there is to wait for.
+    slots = max(16, min(64, most // 2))
+    columns = min(columns, 32)
+    return AttentionConfig(slots, columns, _SPLITS, 4, min(4, slots // 16), whole=1024, stages=3)
 
 
 def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:
@@ -151,11 +154,11 @@ def default_config(kernel: str, rows: int, columns: int, bits: int) -> Config:
     if kernel == "matmul":
         block_n = 32 if rows >= 32 * _PROGRAMS else 16
         return Config(block_n, 64 if bits == 4 else 128, warps=4, stages=4)
+    block_k = max(_NARROWEST, min(_WIDEST, _power_of_two(columns)))
     if rows >= 64 * _PROGRAMS:
         # The vocabulary: fewer blocks, as the best of each is looked through once more.
-        return Config(8, min(_TILE // 4, max(_NARROWEST, _power_of_two(columns))), warps=8)
-    block_k = max(_NARROWEST, min(_WIDEST, _power_of_two(columns)))
-    tile = _TILE // 2 if bits == 32 else _TILE
+        return Config(8, block_k if bits < 16 else min(_TILE // 4, block_k), warps=8)
+    tile = {32: _TILE // 2, 16: _TILE}.get(bits, 2 * _TILE)
     block_n = max(1, tile // block_k)
     while block_n > 1 and rows < block_n * _PROGRAMS:
         block_n //= 2

@@ -53,12 +53,17 @@ class Case(NamedTuple):
 
 
 def layouts(rows: int, columns: int, bits: int) -> Iterator[Config]:
-    """Layouts worth timing: tiles of 32 or 64 numbers a thread, as long as the row allows."""
+    """Layouts worth timing: tiles of 32 numbers a thread or more, as long as the row allows.
+
+    Codes take fewer registers than numbers, and the vector is prepared for all of a tile's rows;
+    for all tiles of a program only where a row is one block.
+    """
     found = {default_config("matvec", rows, columns, bits)}
     longest = min(2048, 1 << (columns - 1).bit_length())
-    for block_k, each, warps, tiles in product(
-        (longest, longest // 2), (32, 64), (4, 8), (1, 2, 4)
-    ):
+    sizes = (32, 64) if bits == 16 else (32, 64, 128)
+    for block_k, each, warps, tiles in product((longest, longest // 2), sizes, (4, 8), (1, 2, 4)):
+        if bits < 16 and tiles > 1 and block_k < columns:
+            continue
         block_n = each * 32 * warps // block_k
         programs = rows // (block_n * tiles) if block_n else 0
         if 1 <= block_n <= 32 and programs >= _MULTIPROCESSORS:
@@ -102,6 +107,7 @@ def arguments(case: Case, pointers: dict[str, Any]) -> dict[str, Any]:
         "BLOCK_K": case.config.block_k,
         "TILES": case.config.tiles,
         "PDL": True,
+        "PTX": True,
         "num_warps": case.config.warps,
         "launch_pdl": True,
     }
@@ -227,7 +233,7 @@ def tune_heads(name: str, layouts: list[AttentionConfig], found: Found) -> None:
         f"{seconds * 1e6:.1f} us at {depth}"
         for seconds, depth in zip(times, tune_attention.DEPTHS, strict=True)
     )
-    print(f"attention of {name}: {at}, {astuple(layout)}", flush=True)
+    print(f"a layer of {name}: {at}, {astuple(layout)}", flush=True)
     found.add(attention_key(shape.heads, shape.kv_heads, shape.head_dim), layout)
 
 

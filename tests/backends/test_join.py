@@ -332,6 +332,9 @@ class TestSeats:
             def fits(self, rows: int, seat: Seat) -> bool:  # noqa: ARG002
                 return False
 
+            def pass_over(self, seat: Seat, tokens: int, length: int) -> None:  # noqa: ARG002
+                raise AssertionError("there is no seat")
+
         rows._seats = Full()
         rows.join(self.begun(1))
         for _ in range(5):

@@ -14,6 +14,7 @@ from bigcode_cli.backends.sampling import (
     filtered_probabilities,
     penalised,
     sample,
+    seen_behind,
 )
 from bigcode_cli.records import SamplingOptions
 
@@ -144,3 +145,23 @@ def test_a_greedy_row_takes_the_best_beside_a_drawn_one() -> None:
     uniforms = torch.tensor([0.99, 0.99], dtype=torch.float64)
     ids = sample(logits, SamplingTensors.of(options, 3, CPU), uniforms)
     assert ids.tolist() == [1, 2]
+
+
+def test_behind_each_guess_those_before_it_were_seen() -> None:
+    seen = torch.zeros(1, 9, dtype=torch.bool)
+    seen[0, [2, 7]] = True
+    for ids in ([], [2], [4, 4, 0], [8, 1], [3, 9, 5]):
+        every = seen_behind(seen, ids)
+        known = [{2, 7, *ids[:place]} - {9} for place in range(len(ids) + 1)]
+        assert [set(row.nonzero().flatten().tolist()) for row in every] == known
+    assert seen.sum() == 2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_the_options_of_one_row_serve_any_number_of_rows(temperature: float) -> None:
+    torch.manual_seed(4)
+    logits, uniforms = torch.randn(6, 40), torch.rand(6, dtype=torch.float64)
+    one = SamplingOptions(temperature=temperature, top_k=20, top_p=0.9, min_p=0.01)
+    shared = SamplingTensors.of([one], 40, logits.device)
+    own = SamplingTensors.of([one] * 6, 40, logits.device)
+    assert torch.equal(sample(logits, shared, uniforms), sample(logits, own, uniforms))

@@ -11,6 +11,7 @@ import torch
 from bigcode_cli.backends.sampling import SamplingTensors, filtered_probabilities, penalised
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.backends.torch_rows import TorchRows
+from bigcode_cli.engine import drafts, speculate
 from bigcode_cli.engine.pace import Pace
 from bigcode_cli.engine.protocol import Backend, Prompt, Sampler, Token
 from bigcode_cli.engine.session import Session
@@ -373,3 +374,77 @@ def third_token(backend: TorchBackend, ids: Sequence[int], options: SamplingOpti
             for id_ in range(TINY)
         }
     return [sum(w for text, w in weights.items() if text[-1] == id_) for id_ in range(TINY)]
+
+
+class Clock:
+    """A clock that work moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+PREPARED_S, PASS_S = 1000.0, 1.0
+
+
+@pytest.mark.parametrize("kind", ["lookup", "the model itself"])
+def test_what_is_done_once_is_not_taken_for_the_cost_of_a_pass(
+    kind: str, plain: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend compiles and captures what it has not run before: for one pass it would not pay."""
+    clock, asked = Clock(), list[int]()
+    verify = TorchRows.verify
+
+    def slow_once(_: TorchRows, guesses: int) -> None:
+        asked.append(guesses)
+        clock.now += PREPARED_S
+
+    def timed(rows: TorchRows, guesses: Sequence[Sequence[int]]) -> list[list[Token]]:
+        clock.now += PASS_S
+        return verify(rows, guesses)
+
+    monkeypatch.setattr(TorchRows, "prepare", slow_once)
+    monkeypatch.setattr(TorchRows, "verify", timed)
+    for module in (speculate, drafts):
+        monkeypatch.setattr(module, "perf_counter", clock)
+    speculation = Speculation(draft(kind, plain), 0.5)
+    speculation._pace = Rash()
+    sampler = Sampler(options=SamplingOptions(), seed=1)
+    prompt = Prompt(ids=(3, 4, 5, 6) * 4, samplers=(sampler,), max_new_tokens=90)
+    stepping = speculation.begin([prompt], plain.backend.prefill([prompt]), 16, 1.0)
+    done = 0
+    while done < 80:
+        done += len(stepping.advance([90 - done])[0].tokens)
+    costs = [one for known in speculation._pace._costs.values() for one in known]
+    assert set(costs) == {PASS_S}
+    assert max(asked) > 1
+    if kind != "lookup":
+        assert speculation._draft_times.mean == PASS_S
+
+
+def test_a_pass_counts_from_the_end_of_the_last_one_unless_something_else_was_done(
+    plain: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that is on its way while its caller works on text takes no less for it."""
+    clock, step = Clock(), TorchRows.step
+
+    def timed(rows: TorchRows) -> list[Token]:
+        clock.now += 1
+        return step(rows)
+
+    monkeypatch.setattr(TorchRows, "step", timed)
+    monkeypatch.setattr(speculate, "perf_counter", clock)
+    speculation = Speculation()
+    sampler = Sampler(options=SamplingOptions(), seed=1)
+    prompt = Prompt(ids=(3, 4, 5), samplers=(sampler,), max_new_tokens=9)
+    stepping = speculation.begin([prompt], plain.backend.prefill([prompt]), 3, 1.0)
+    stepping.advance([9])
+    for text_s in (0, 2, 4):
+        clock.now += text_s
+        stepping.advance([8])
+    clock.now += 100
+    stepping.pause()
+    stepping.advance([5])
+    assert list(speculation._pace._costs[1, 1]) == [1, 3, 5, 1]

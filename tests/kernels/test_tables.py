@@ -68,13 +68,8 @@ def test_every_entry_of_the_table_is_a_layout() -> None:
 
 
 def test_attention_is_split_among_no_more_programs_than_fill_the_device() -> None:
-    assert [default_attention(groups, 128, 2).splits for groups in (1, 3, 16, 64, 1000)] == [
-        32,
-        32,
-        16,
-        4,
-        4,
-    ]
+    splits = [default_attention(groups, 128, 2).splits for groups in (1, 3, 16, 64, 1000)]
+    assert splits == [8, 8, 8, 4, 4]
 
 
 @pytest.mark.parametrize("head_dim", [8, 16, 64, 80, 128, 208, 256])
@@ -87,7 +82,8 @@ def test_what_attention_has_on_its_way_fits_into_shared_memory(
     layout = default_attention(groups, head_dim, number_bytes)
     padded = max(16, 1 << (head_dim - 1).bit_length())
     assert layout.slots % (16 * layout.warps) == 0
-    assert layout.columns == padded
+    assert padded % layout.columns == 0
+    assert layout.columns >= 16
     assert layout.slots * padded * number_bytes * 2 * layout.stages <= 96 * 1024
 
 

@@ -52,8 +52,8 @@ def test_a_branch_is_added_and_the_sum_normalised(
     out = torch.full((5, width), torch.nan, dtype=dtype, device=device)
     got = launches.add_norm(norm, hidden, out, branch=branch, offset=offset)
     assert got is out
-    assert_close(out, expected, dtype)
-    assert_close(hidden, total, stream)
+    assert_close(out, expected, TOLERANCE[dtype])
+    assert_close(hidden, total, TOLERANCE[stream])
 
 
 def logits_of(rows: int, vocab: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -145,7 +145,7 @@ def test_an_activation_in_the_epilogue_is_the_activation(
     expected = twin._activation(product(matrix, inputs).float())
     out = torch.full((33, 200), torch.nan, dtype=dtype, device=device)
     activated(matrix, inputs, activation, out=out)
-    assert_close(out, expected, dtype)
+    assert_close(out, expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -155,7 +155,7 @@ def test_logits_are_not_rounded_to_half(device: torch.device, dtype: torch.dtype
     inputs, out = torch.randn(9, 96).to(device, dtype), torch.empty(9, 151, device=device)
     float_product(head, inputs, out)
     expected = inputs.double() @ head.weight[:151].double().T
-    assert_close(out, expected, torch.float32)
+    assert_close(out, expected, TOLERANCE[torch.float32])
 
 
 @pytest.mark.parametrize("rows", [2, 18])
@@ -198,7 +198,7 @@ def test_what_is_written_is_the_new_slot_alone(device: torch.device, kv_heads: i
     changed = (pair.fast.cache[0] != before.cache[0]).any(-1).any(1)
     slots = torch.arange(changed.shape[1], device=device)
     assert torch.equal(changed, slots == pair.fast.lengths[:, None])
-    assert_close(pair.fast.cache[0], pair.slow.cache[0], torch.float32)
+    assert_close(pair.fast.cache[0], pair.slow.cache[0], TOLERANCE[torch.float32])
 
 
 def test_a_branch_waits_for_the_norm_that_adds_it(device: torch.device) -> None:

@@ -26,7 +26,7 @@ _LINE: tl.constexpr = tl.constexpr(128)
 
 @triton.jit
 def attend(
-    query, cache, lengths, out, parts, maxima, sums, tickets, factor, capacity,
+    query, cache, lengths, out, parts, maxima, sums, tickets, factor, capacity, cache_row,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED: tl.constexpr,
     COLUMNS: tl.constexpr, SPLITS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
     LEAST: tl.constexpr, JOINED: tl.constexpr, WARPS: tl.constexpr, STAGES: tl.constexpr,
@@ -36,7 +36,8 @@ def attend(
 
     Args:
         query: ``(rows, HEADS, HEAD_DIM)``.
-        cache: ``(rows, KV_HEADS, capacity, 2 * HEAD_DIM)``, the new slot filled.
+        cache: ``(rows, KV_HEADS, capacity, 2 * HEAD_DIM)``, the new slot filled; its rows lie
+            ``cache_row`` numbers apart, 0 where they are several tokens of one sequence.
         lengths: int32 ``(rows,)``, slots before the new one.
         out: as ``query``.
         parts: float32 ``(groups, SPLITS, 16, COLUMNS)``; ``maxima``, ``sums`` ``(groups, SPLITS,
@@ -62,7 +63,7 @@ def attend(
     chunk = tl.where(slots <= WHOLE, slots, chunk)
     used = tl.cdiv(slots, chunk)
     if split < used:
-        held = cache + (row.to(tl.int64) * KV_HEADS + kv_head) * capacity * (2 * HEAD_DIM)
+        held = cache + row.to(tl.int64) * cache_row + kv_head * capacity * (2 * HEAD_DIM)
         first = split * chunk
         end = tl.minimum(first + chunk, slots)
         if PDL:

@@ -72,6 +72,7 @@ def place(
         cache,
         lengths,
         cache.shape[2],
+        cache.stride(0),
         N=columns,
         HEADS=geometry.heads,
         HEAD_DIM=geometry.head_dim,

@@ -19,7 +19,15 @@ Slow twins: ``model.layers`` and ``model.quantize``; tests hold the kernels to t
 import triton
 import triton.language as tl
 
-from bigcode_cli.kernels.triton.codes import GROUP, dealt, times_int4, times_int8
+from bigcode_cli.kernels.triton.codes import (
+    GROUP,
+    columns,
+    factors_of,
+    fixed,
+    lanes,
+    times_codes,
+    words,
+)
 
 STORE: tl.constexpr = tl.constexpr(0)
 ADD: tl.constexpr = tl.constexpr(1)
@@ -64,21 +72,13 @@ def _weights(
     weight, n, at, N: tl.constexpr, WHOLE: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
     BK: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; codes as words, ``(BN, BK / 4 or 8)``.
+    """Rows ``n`` and columns ``at … at + BK``: ``(BN, BK)``; codes as ``codes.words``.
 
     Args:
         WHOLE: ``N`` where no row can be beyond it.
     """
     if BITS != 16:
-        HELD: tl.constexpr = 32 // BITS
-        WORDS: tl.constexpr = (K + 63) // 64 * 8 if BITS == 4 else K // 4
-        word = at // HELD + tl.arange(0, BK // HELD)
-        place = n[:, None] * WORDS + word[None, :]
-        if WHOLE == N and WORDS * HELD % BK == 0:
-            tile = tl.load(weight + place, eviction_policy="evict_first")
-        else:
-            here = (n < N)[:, None] & (word < WORDS)[None, :]
-            tile = tl.load(weight + place, mask=here, other=0, eviction_policy="evict_first")
+        tile = words(weight, n, at, N, WHOLE, K, BITS, BK)
     else:
         k = at + tl.arange(0, BK)
         place = n[:, None] * K + k[None, :]
@@ -88,6 +88,15 @@ def _weights(
             here = (n < N)[:, None] & (k < K)[None, :]
             tile = tl.load(weight + place, mask=here, other=0, eviction_policy="evict_first")
     return tile
+
+
+@triton.jit
+def _row_factors(scale, n, N: tl.constexpr, BITS: tl.constexpr):
+    """What outputs ``n`` of codes of eight bits are multiplied by; else nothing."""
+    factors = 1.0
+    if BITS == 8:
+        factors = tl.load(scale + n, mask=n < N, other=0.0)
+    return factors
 
 
 @triton.jit
@@ -161,7 +170,7 @@ def place_of(n, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.conste
 @triton.jit
 def _finish(
     y, added, old, slot, m, n, rows, scale, out, cache, best, best_id, block, blocks, capacity,
-    N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
+    cache_row, N: tl.constexpr, BITS: tl.constexpr, EPILOGUE: tl.constexpr,
     ACTIVATION: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
     BN: tl.constexpr,
 ):  # fmt: skip
@@ -169,6 +178,8 @@ def _finish(
 
     Args:
         block: of columns, of all ``blocks``.
+        cache_row: numbers from a row of the cache to the next; 0 where rows are several tokens of
+            one sequence.
     """
     here = (m < rows)[:, None] & (n < N)[None, :]
     if BITS == 8:
@@ -185,8 +196,8 @@ def _finish(
         is_query, in_query, head, in_slot = place_of(n, HEADS, HEAD_DIM, KV_HEADS)
         y = y.to(out.dtype.element_ty)
         tl.store(out + m[:, None] * WIDTH + in_query[None, :], y, mask=here & is_query[None, :])
-        rank = m.to(tl.int64)[:, None] * KV_HEADS + head[None, :]
-        held = (rank * capacity + slot[:, None]) * (2 * HEAD_DIM) + in_slot[None, :]
+        held = (head[None, :] * capacity + slot[:, None]) * (2 * HEAD_DIM) + in_slot[None, :]
+        held += m.to(tl.int64)[:, None] * cache_row
         tl.store(cache + held, y, mask=here & (is_query[None, :] == 0))
     else:
         tl.store(out + place, y, mask=here)
@@ -208,6 +219,7 @@ def matvec(
     HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, TILES: tl.constexpr, PDL: tl.constexpr,
+    PTX: tl.constexpr,
 ):  # fmt: skip
     """``y = W norm(x) + b`` for one row; ``TILES`` times ``BLOCK_N`` outputs a program.
 
@@ -215,13 +227,15 @@ def matvec(
     """
     STEPS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
     WHOLE: tl.constexpr = N if N % (BLOCK_N * TILES) == 0 else 1
-    PARTS: tl.constexpr = 64 if BITS == 4 else 4 if BITS == 8 else 1
+    PARTS: tl.constexpr = BLOCK_K if BITS == 16 else lanes(BLOCK_K, BITS)
     first = tl.program_id(0) * (BLOCK_N * TILES)
     m = tl.arange(0, 1)
     n = first + tl.arange(0, BLOCK_N)
     ahead = _weights(weight, n, 0, N, WHOLE, K, BITS, BLOCK_K)
+    factors_ahead = factors_of(scale, n, 0, N, WHOLE, K, BITS, BLOCK_K)
     added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
-    k = tl.arange(0, BLOCK_K)
+    row_factors = _row_factors(scale, n, N, BITS)
+    k = tl.arange(0, BLOCK_K) if BITS == 16 else columns(0, BLOCK_K, BITS)
     gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
     _begin(PDL)
     old, slot = _before(out, lengths, m, n, 1, N, EPILOGUE)
@@ -231,45 +245,49 @@ def matvec(
         mean, deviation = _moments(x, 0, epsilon, K, PADDED)
     values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
     if BITS != 16:
-        values = dealt(values, BLOCK_K, BITS)
+        values = fixed(values, BLOCK_K, BITS, PTX)
     for at in tl.static_range(TILES):
         n = first + at * BLOCK_N + tl.arange(0, BLOCK_N)
         if at > 0:
             added = _bias(bias, n, N, BLOCK_N, HAS_BIAS)
+            row_factors = _row_factors(scale, n, N, BITS)
             old, slot = _before(out, lengths, m, n, 1, N, EPILOGUE)
-        partial = tl.zeros([BLOCK_N, BLOCK_K // PARTS], tl.float32)
+        partial = tl.zeros([BLOCK_N, PARTS], tl.float32)
         for step in tl.static_range(STEPS):
             tile = ahead
+            factors = factors_ahead
             if step + 1 < STEPS:
                 later = (step + 1) * BLOCK_K
                 ahead = _weights(weight, n, later, N, WHOLE, K, BITS, BLOCK_K)
+                factors_ahead = factors_of(scale, n, later, N, WHOLE, K, BITS, BLOCK_K)
             elif at + 1 < TILES:
                 ahead = _weights(weight, n + BLOCK_N, 0, N, WHOLE, K, BITS, BLOCK_K)
+                factors_ahead = factors_of(scale, n + BLOCK_N, 0, N, WHOLE, K, BITS, BLOCK_K)
             if STEPS > 1 and at + step > 0:
-                k = step * BLOCK_K + tl.arange(0, BLOCK_K)
+                if BITS == 16:
+                    k = step * BLOCK_K + tl.arange(0, BLOCK_K)
+                else:
+                    k = columns(step * BLOCK_K, BLOCK_K, BITS)
                 gain, shift = _gains(norm_weight, norm_bias, k, K, NORM)
                 values = _inputs(x, k, mean, deviation, gain, shift, K, NORM)
                 if BITS != 16:
-                    values = dealt(values, BLOCK_K, BITS)
-            if BITS == 8:
-                partial += times_int8(tile, values)
-            elif BITS == 4:
-                partial += times_int4(
-                    tile, values, scale, n, step * BLOCK_K, N, K, BLOCK_N, BLOCK_K
-                )
-            else:
+                    values = fixed(values, BLOCK_K, BITS, PTX)
+            if BITS == 16:
                 partial += tile.to(tl.float32) * values[None, :]
-        y = tl.sum(partial, 1)
+            else:
+                partial += times_codes(tile, values, factors, BLOCK_N, BLOCK_K, BITS, PTX)
+        y = tl.sum(partial, 1) * row_factors
+        # Of sixteen bits, as far as the end is concerned: they have been multiplied.
         _finish(
             y[None, :], added, old, slot, m, n, 1, scale, out, cache, best, best_id,
             tl.program_id(0) * TILES + at, tl.num_programs(0) * TILES, capacity,
-            N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+            0, N, 16, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
         )  # fmt: skip
 
 
 @triton.jit
 def matmul(
-    x, weight, scale, bias, out, cache, lengths, best, best_id, rows, capacity,
+    x, weight, scale, bias, out, cache, lengths, best, best_id, rows, capacity, cache_row,
     N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr,
     HAS_BIAS: tl.constexpr, EPILOGUE: tl.constexpr, ACTIVATION: tl.constexpr,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
@@ -312,7 +330,7 @@ def matmul(
     _finish(
         y, added, old, slot, m, n, rows, scale, out, cache, best, best_id,
         tl.program_id(0), tl.num_programs(0), capacity,
-        N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
+        cache_row, N, BITS, EPILOGUE, ACTIVATION, HEADS, HEAD_DIM, KV_HEADS, BLOCK_N,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bigcode_cli.kernels.buffers import Buffers
 from bigcode_cli.kernels.step import Ops, run_layers
-from bigcode_cli.kernels.tables import HEAD_BLOCK, attention_config, config_of
+from bigcode_cli.kernels.tables import HEAD_BLOCK, AttentionConfig, attention_config, config_of
 from bigcode_cli.kernels.triton import attention, matrix
 from bigcode_cli.kernels.triton.launches import launch_options, power_of_two
 from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
@@ -67,6 +67,7 @@ class TritonOps:
             of quantised ones stay: it would unpack each matrix whole, at every step.
         number_bytes: of a number in the cache.
         overlaps: kernels may begin before the last one has ended (programmatic dependent launch).
+        attention: its layout; by default what the table has for it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class TritonOps:
         number_bytes: int,
         wide: Ops,
         overlaps: bool,
+        attention: AttentionConfig | None = None,
     ) -> None:
         self._geometry = geometry
         self._rows = rows
@@ -89,7 +91,7 @@ class TritonOps:
         shared = geometry.heads // geometry.kv_heads
         self._head_groups = geometry.kv_heads * -(-shared // HEAD_BLOCK)
         groups = rows * self._head_groups
-        self._attention = attention_config(
+        self._attention = attention or attention_config(
             geometry.heads,
             geometry.kv_heads,
             geometry.head_dim,
@@ -161,6 +163,7 @@ class TritonOps:
             self._tickets,
             layer.attention_factor * math.log2(math.e),
             buffers.capacity,
+            cache.stride(0),
             HEADS=geometry.heads,
             KV_HEADS=geometry.kv_heads,
             HEAD_DIM=geometry.head_dim,
@@ -266,13 +269,8 @@ class TritonOps:
             weight = weight.view(torch.int32)
         config = config_of(kernel, rows, matrix_.columns, bits, self._device)
         programs = -(-rows // (config.block_n * config.tiles))
-        ends = (
-            out,
-            buffers.cache[0] if cache is None else cache,
-            buffers.lengths,
-            self._best,
-            self._best_id,
-        )
+        cache = buffers.cache[0] if cache is None else cache
+        ends = (out, cache, buffers.lengths, self._best, self._best_id)
         # Pointers that a kernel does not look at are never followed.
         scale = weight if matrix_.scale is None else matrix_.scale
         bias = weight if matrix_.bias is None else matrix_.bias
@@ -300,7 +298,7 @@ class TritonOps:
             matrix.matvec[(programs,)](
                 inputs, weight, scale, bias, norm_weight, norm_bias, *ends,
                 epsilon, buffers.capacity, PADDED=power_of_two(matrix_.columns),
-                NORM=norm is not None, TILES=config.tiles, **fixed,
+                NORM=norm is not None, TILES=config.tiles, PTX=inputs.is_cuda, **fixed,
             )  # fmt: skip
             return programs * config.tiles
         if norm is not None:
@@ -308,6 +306,7 @@ class TritonOps:
             inputs = buffers.normed
         matrix.matmul[(programs, -(-self._rows // MATMUL_ROWS))](
             inputs, weight, scale, bias, *ends, self._rows, buffers.capacity,
+            cache.stride(0),
             BLOCK_M=MATMUL_ROWS, STAGES=config.stages, **fixed,
         )  # fmt: skip
         return programs

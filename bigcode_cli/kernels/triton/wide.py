@@ -54,7 +54,7 @@ def add_norm(
 
 @triton.jit
 def place(
-    projected, query, cache, lengths, capacity,
+    projected, query, cache, lengths, capacity, cache_row,
     N: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, KV_HEADS: tl.constexpr,
     BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
@@ -63,7 +63,8 @@ def place(
     Args:
         projected: ``(rows, N)``, in the order of ``c_attn``.
         query: ``(rows, HEADS, HEAD_DIM)``.
-        cache: ``(rows, KV_HEADS, capacity, 2 * HEAD_DIM)``, written at the slots ``lengths``.
+        cache: ``(rows, KV_HEADS, capacity, 2 * HEAD_DIM)``, written at the slots ``lengths``; its
+            rows lie ``cache_row`` numbers apart, 0 where they are several tokens of one sequence.
     """
     WIDTH: tl.constexpr = HEADS * HEAD_DIM
     row = tl.program_id(0).to(tl.int64)
@@ -74,7 +75,7 @@ def place(
     values = tl.load(projected + row * N + n, mask=here, other=0.0)
     is_query, in_query, head, in_slot = place_of(n, HEADS, HEAD_DIM, KV_HEADS)
     tl.store(query + row * WIDTH + in_query, values, mask=here & is_query)
-    held = ((row * KV_HEADS + head) * capacity + slot) * (2 * HEAD_DIM) + in_slot
+    held = row * cache_row + (head * capacity + slot) * (2 * HEAD_DIM) + in_slot
     tl.store(cache + held, values, mask=here & (is_query == 0))
 
 
