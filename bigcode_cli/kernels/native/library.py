@@ -73,6 +73,7 @@ class Sampling(ctypes.Structure):
 _INTS = POINTER(c_int32)
 _FLOATS = POINTER(c_float)
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "bigcode_sizes": (None, (_INTS,)),
     "bigcode_instructions": (c_char_p, (c_char_p,)),
     "bigcode_model": (
         c_void_p,
