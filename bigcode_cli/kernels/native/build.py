@@ -38,6 +38,7 @@ _X86 = {
     ],
 }
 _ARM = {"isa_neon.cpp": ["-march=armv8.2-a+dotprod"]}
+_OWN = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 
 def compiler() -> list[str]:
@@ -55,7 +56,7 @@ def build(out: Path, *, sanitize: str | None = None) -> None:
         OSError: there is no such compiler.
         subprocess.CalledProcessError: it fails.
     """
-    own = _X86 if platform.machine().lower() in {"x86_64", "amd64"} else _ARM
+    own = _OWN.get(platform.machine().lower(), {})
     common = [*_FLAGS, *(_SANITIZE[sanitize] if sanitize else [])]
     with tempfile.TemporaryDirectory() as folder:
 
