@@ -25,7 +25,14 @@ from pathlib import Path
 SOURCES = Path(__file__).parent
 NAME = "engine.dylib" if sys.platform == "darwin" else "engine.so"
 
-_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
 _SANITIZE = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"],
     "thread": ["-fsanitize=thread", "-g"],
@@ -46,6 +53,12 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CXX") or os.environ.get("CC") or "c++")
 
 
+def flags_of(source: Path) -> list[str]:
+    """With what a source file is compiled for this machine."""
+    own = _OWN.get(platform.machine().lower(), {})
+    return [*_FLAGS, *own.get(source.name, [])]
+
+
 def build(out: Path, *, sanitize: str | None = None) -> None:
     """Compile all sources into one shared library.
 
@@ -56,13 +69,12 @@ def build(out: Path, *, sanitize: str | None = None) -> None:
         OSError: there is no such compiler.
         subprocess.CalledProcessError: it fails.
     """
-    own = _OWN.get(platform.machine().lower(), {})
-    common = [*_FLAGS, *(_SANITIZE[sanitize] if sanitize else [])]
+    watch = _SANITIZE[sanitize] if sanitize else []
     with tempfile.TemporaryDirectory() as folder:
 
         def compiled(source: Path) -> str:
             target = str(Path(folder, source.stem + ".o"))
-            flags = [*common, *own.get(source.name, [])]
+            flags = [*flags_of(source), *watch]
             subprocess.run([*compiler(), *flags, "-c", str(source), "-o", target], check=True)
             return target
 
@@ -70,7 +82,7 @@ def build(out: Path, *, sanitize: str | None = None) -> None:
             objects = list(pool.map(compiled, sorted(SOURCES.glob("*.cpp"))))
         # Whoever has the library open keeps the one that it has.
         part = out.with_name(out.name + ".part")
-        link = [*compiler(), *common, "-shared", "-pthread", *objects, "-o", str(part)]
+        link = [*compiler(), *_FLAGS, *watch, "-shared", "-pthread", *objects, "-o", str(part)]
         subprocess.run([*link, "-lstdc++", "-lm"], check=True)
         part.replace(out)
 

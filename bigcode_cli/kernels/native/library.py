@@ -33,7 +33,10 @@ class Geometry(ctypes.Structure):
     """``bigcode_geometry``."""
 
     _fields_ = [
-        *((name, c_int32) for name in ("width", "inner", "heads", "kv_heads", "head_dim", "layers")),
+        *(
+            (name, c_int32)
+            for name in ("width", "inner", "heads", "kv_heads", "head_dim", "layers")
+        ),
         *((name, c_int32) for name in ("positions", "vocab", "activation")),
         ("epsilon", c_float),
     ]
