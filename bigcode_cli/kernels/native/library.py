@@ -33,7 +33,10 @@ class Geometry(ctypes.Structure):
     """``bigcode_geometry``."""
 
     _fields_ = [
-        *((name, c_int32) for name in ("width", "inner", "heads", "kv_heads", "head_dim", "layers")),
+        *(
+            (name, c_int32)
+            for name in ("width", "inner", "heads", "kv_heads", "head_dim", "layers")
+        ),
         *((name, c_int32) for name in ("positions", "vocab", "activation")),
         ("epsilon", c_float),
     ]
@@ -73,6 +76,7 @@ class Sampling(ctypes.Structure):
 _INTS = POINTER(c_int32)
 _FLOATS = POINTER(c_float)
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "bigcode_sizes": (None, (_INTS,)),
     "bigcode_instructions": (c_char_p, (c_char_p,)),
     "bigcode_model": (
         c_void_p,

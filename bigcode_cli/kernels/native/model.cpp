@@ -38,6 +38,7 @@ void Cache::reserve(int capacity) {
 
 void Cache::copy(const Cache &other, int kept) {
   length = 0;
+  if (kept == 0) return;
   reserve(std::max(kept, capacity_));
   for (int layer = 0; layer < geometry_.layers; ++layer) {
     for (int head = 0; head < geometry_.kv_heads; ++head) {

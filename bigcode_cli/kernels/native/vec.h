@@ -171,10 +171,11 @@ inline float highest(Floats x) {
 }
 
 // e^x within 2 units in the last place: 2^n e^r with |r| <= ln 2 / 2, e^r by the polynomial of
-// Cephes' expf (S. Moshier). Below -87.3 the result is 0, above 88 it is e^88.
+// Cephes' expf (S. Moshier). Below -87.3 the result is 0, above 88 it is e^88. NaN stays NaN: the
+// bounds are the first of each pair, for a comparison with NaN gives the second.
 inline Floats exponential(Floats x) {
   const Ints is_zero = x < -87.3f;
-  x = smaller(larger(x, all(-87.3f)), all(88.0f));
+  x = smaller(all(88.0f), larger(all(-87.3f), x));
   Floats n = x * 1.44269504088896341f;
   // Adding 1.5 * 2^23 rounds to the nearest whole number.
   n = (n + 12582912.0f) - 12582912.0f;
