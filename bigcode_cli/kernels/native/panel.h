@@ -6,6 +6,8 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "tiles.h"
 
 namespace bigcode {

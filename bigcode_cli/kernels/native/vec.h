@@ -131,10 +131,11 @@ inline __m256 halves(Floats x) { return reinterpret_cast<__m256>(x); }
 
 inline float sum(Floats x) {
 #if defined(__AVX2__)
-  const __m256 eight = halves(x);
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
+  // In the order of sums_of: a sum must not depend on who is summed beside it.
+  const __m256 pairs = _mm256_hadd_ps(halves(x), halves(x));
+  const __m256 fours = _mm256_hadd_ps(pairs, pairs);
+  return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(fours),
+                                  _mm256_extractf128_ps(fours, 1)));
 #else
   float half[kLanes];
   store(half, x);
