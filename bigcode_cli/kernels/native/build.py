@@ -1,10 +1,10 @@
-"""Compile the engine: ``python -m bigcode_cli.kernels.native.build`` puts it beside this file.
+r"""Compile the engine: ``python -m bigcode_cli.kernels.native.build`` puts it beside this file.
 
 Installing the package does the same. With ``--sanitize`` it is built to stop at the first access
 out of bounds and at undefined behaviour, or else at a data race::
 
     python -m bigcode_cli.kernels.native.build --sanitize address
-    LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" \\
+    LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" \
         ASAN_OPTIONS=detect_leaks=0 pytest tests/kernels/native
     python -m bigcode_cli.kernels.native.build --sanitize thread
     LD_PRELOAD="$(c++ -print-file-name=libtsan.so)" pytest tests/kernels/native

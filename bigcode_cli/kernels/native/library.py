@@ -80,8 +80,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bigcode_instructions": (c_char_p, (c_char_p,)),
     "bigcode_model": (
         c_void_p,
-        (POINTER(Geometry), *[POINTER(Matrix)] * 3, POINTER(Layer), c_void_p, c_void_p)
-        + (c_int32, c_int32, c_char_p),
+        (
+            *(POINTER(Geometry), *[POINTER(Matrix)] * 3, POINTER(Layer), c_void_p, c_void_p),
+            *(c_int32, c_int32, c_char_p),
+        ),
     ),
     "bigcode_model_free": (None, (c_void_p,)),
     "bigcode_cache": (c_void_p, (c_void_p,)),
@@ -98,8 +100,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bigcode_desk_free": (None, (c_void_p,)),
     "bigcode_sample": (
         c_int32,
-        (c_void_p, _FLOATS, POINTER(Sampling), POINTER(c_uint8), _INTS, c_int32, c_double)
-        + (c_void_p,),
+        (
+            *(c_void_p, _FLOATS, POINTER(Sampling), POINTER(c_uint8)),
+            *(_INTS, c_int32, c_double, c_void_p),
+        ),
     ),
     "bigcode_log_probabilities": (
         c_float,
