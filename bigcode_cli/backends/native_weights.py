@@ -17,7 +17,7 @@ from bigcode_cli.kernels.native.library import ACTIVATIONS, FORMATS
 from bigcode_cli.kernels.native.tensors import Tensor
 from bigcode_cli.model.checks import check_names, check_shapes
 from bigcode_cli.model.config import BASE_KEY, GPTBigCodeConfig
-from bigcode_cli.model.names import LM_HEAD, WTE, is_quantized, with_model_names
+from bigcode_cli.model.names import HEADS, LM_HEAD, WTE, is_quantized, with_model_names
 from bigcode_cli.model.quantized_files import metadata, quantized_path
 from bigcode_cli.model.tensor_index import (
     FACTORS,
@@ -93,6 +93,9 @@ def open_tensors(folder: ModelFolder, options: LoadOptions, report: Reporter) ->
         folder.path, shapes, found, is_difference=folder.base is None and BASE_KEY in config.extra
     )
     check_shapes(folder.path, shapes, found, is_own=True)
+    if unused := [name for name in found if name in HEADS and name != LM_HEAD]:
+        left_out = " and ".join(unused)
+        report.note(f"{folder.path} has {left_out}, left out of a GPTBigCodeForCausalLM")
     needed = {*shapes, *(name + SCALE_SUFFIX for name in shapes)}
     entries = {name: entry for name, entry in found.items() if name in needed}
     _require_memory(folder, sum(entry.stop - entry.start for entry in entries.values()))

@@ -276,7 +276,8 @@ def remove(
 ) -> None:
     """Delete a saved model, a model of the cache or one revision of it, or quantised weights.
 
-    Built-in models and folders are left alone; quantised weights are made again when needed. On a terminal, it asks first.
+    Built-in models and folders are left alone, and quantised weights are made again when they are
+    needed. On a terminal, it asks first.
     """
     from bigcode_cli.hub.inventory import find_removable, remove_model
     from bigcode_cli.hub.sizes import format_size
