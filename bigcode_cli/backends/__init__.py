@@ -3,6 +3,7 @@
 Importing this package costs nothing: what a backend needs is imported when it is opened.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,14 @@ def open_backend(
         ModelError: the weights are missing, corrupt, of another architecture or too large.
         UsageError: the device, kernel or backend asked for is not here.
     """
-    if wants_native(options, report):
-        from bigcode_cli.backends.native import NativeBackend
-        from bigcode_cli.backends.native_weights import NativeUnsupportedError
 
-        try:
-            return NativeBackend.open(folder, options, vocab_size=vocab_size, report=report)
-        except NativeUnsupportedError as error:
-            if options.backend == "native":
-                raise
-            tell_once(report, f"{folder.name} runs in PyTorch, which is slower: {error.reason}")
+    def natively() -> Backend:
+        from bigcode_cli.backends.native import NativeBackend
+
+        return NativeBackend.open(folder, options, vocab_size=vocab_size, report=report)
+
+    if (backend := _opened(natively, folder.name, options, report)) is not None:
+        return backend
     return _torch_class(options).open(folder, options, vocab_size=vocab_size, report=report)
 
 
@@ -57,12 +56,19 @@ def open_random(
         ModelTooLargeError: the weights would not fit.
         UsageError: the device, kernel or backend asked for is not here.
     """
-    if wants_native(options, report):
-        from bigcode_cli.backends.native import NativeBackend
 
-        backend_class, options = NativeBackend, replace(options, device="cpu")
-    else:
-        backend_class = _torch_class(options)
+    def natively() -> Backend:
+        from bigcode_cli.backends.loading import draw
+        from bigcode_cli.backends.native import NativeBackend
+        from bigcode_cli.backends.native_weights import check_config
+
+        check_config(config)
+        drawn = draw(name, config, replace(options, device="cpu"))
+        return NativeBackend.of(drawn, config.vocab_size, report=report)
+
+    if (backend := _opened(natively, name, options, report)) is not None:
+        return backend
+    backend_class = _torch_class(options)
     from bigcode_cli.backends.loading import draw
 
     return backend_class.of(draw(name, config, options), config.vocab_size, report=report)
@@ -80,6 +86,27 @@ def open_classifier(folder: ModelFolder, options: LoadOptions, *, report: Report
     from bigcode_cli.backends.torch_classifier import TorchClassifier
 
     return TorchClassifier.open(folder, options, report=report)
+
+
+def _opened(
+    natively: Callable[[], Backend], name: str, options: LoadOptions, report: Reporter
+) -> Backend | None:
+    """What the native engine opens; ``None`` where that is PyTorch's to do.
+
+    Raises:
+        UsageError: it was asked for, and cannot do it.
+    """
+    if not wants_native(options, report):
+        return None
+    from bigcode_cli.backends.native_weights import NativeUnsupportedError
+
+    try:
+        return natively()
+    except NativeUnsupportedError as error:
+        if options.backend == "native":
+            raise
+        tell_once(report, f"{name} runs in PyTorch, which is slower: {error.reason}")
+        return None
 
 
 def _torch_class(options: LoadOptions) -> "type[TorchBackend]":

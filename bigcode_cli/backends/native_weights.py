@@ -72,10 +72,7 @@ def open_tensors(folder: ModelFolder, options: LoadOptions, report: Reporter) ->
         ModelError: they are missing, corrupt, of another architecture or too large.
     """
     config = GPTBigCodeConfig.from_file(folder.path)
-    if config.add_cross_attention:
-        raise NativeUnsupportedError("the model has cross-attention")
-    if config.activation_function not in ACTIVATIONS:
-        raise NativeUnsupportedError(f"the model's activation is {config.activation_function}")
+    check_config(config)
     index = read_tensor_index(folder.path)
     has_factors = any(name.endswith(FACTORS) for name in index.entries)
     if folder.base is not None:
@@ -101,6 +98,18 @@ def open_tensors(folder: ModelFolder, options: LoadOptions, report: Reporter) ->
     _require_memory(folder, sum(entry.stop - entry.start for entry in entries.values()))
     weights = _NAMES[entries[WTE].dtype]
     return _opened(config, map_tensors(entries), weights, quantises=options.quantize != "none")
+
+
+def check_config(config: GPTBigCodeConfig) -> None:
+    """Refuse what the engine cannot calculate.
+
+    Raises:
+        NativeUnsupportedError: names it.
+    """
+    if config.add_cross_attention:
+        raise NativeUnsupportedError("the model has cross-attention")
+    if config.activation_function not in ACTIVATIONS:
+        raise NativeUnsupportedError(f"the model's activation is {config.activation_function}")
 
 
 def _opened(
