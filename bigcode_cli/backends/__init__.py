@@ -105,7 +105,7 @@ def _opened(
     except NativeUnsupportedError as error:
         if options.backend == "native":
             raise
-        tell_once(report, f"{name} runs in PyTorch, which is slower: {error.reason}")
+        tell_once(report, f"{name} runs in PyTorch, which is slower: {error.message}")
         return None
 
 

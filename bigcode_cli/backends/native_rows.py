@@ -8,8 +8,8 @@ from typing import Self
 
 from bigcode_cli.backends.row import Row
 from bigcode_cli.engine.protocol import Prompt, Token
-from bigcode_cli.kernels.native.model import Bytes, Cache, Engine, Feed, Floats, Logits
 from bigcode_cli.kernels.native.library import Sampling
+from bigcode_cli.kernels.native.model import Bytes, Cache, Engine, Feed, Floats, Logits
 
 
 class Seen:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from bigcode_cli.backends.mapped import map_tensors
 from bigcode_cli.backends.memory import free_host_bytes, gigabytes, require_memory
 from bigcode_cli.errors import ModelError, OutputError, UsageError
-from bigcode_cli.kernels.native.library import ACTIVATIONS, FORMATS
+from bigcode_cli.kernels.native.assembly import unsupported
+from bigcode_cli.kernels.native.library import FORMATS
 from bigcode_cli.kernels.native.tensors import Tensor
 from bigcode_cli.model.checks import check_names, check_shapes
 from bigcode_cli.model.config import BASE_KEY, GPTBigCodeConfig
@@ -37,8 +38,7 @@ class NativeUnsupportedError(UsageError):
     """A model, or a way to load it, that PyTorch takes and the native engine does not."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the native engine cannot run this: {reason}", "use --backend torch")
-        self.reason = reason
+        super().__init__(reason, "use --backend torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,9 @@ def open_tensors(folder: ModelFolder, options: LoadOptions, report: Reporter) ->
         tensors = _quantised(folder, index, options.quantize, report)
         return _opened(config, tensors, options.quantize, quantises=True)
     if has_factors:
-        raise NativeUnsupportedError("the model's changes to its base are stored as two factors")
+        raise NativeUnsupportedError(
+            "the native engine maps weights as they are stored, and this model's are to be added up"
+        )
     found = _usable(index, options)
     fitting = _fitted(config, found)
     shapes = fitting.tensor_shapes()
@@ -106,10 +108,8 @@ def check_config(config: GPTBigCodeConfig) -> None:
     Raises:
         NativeUnsupportedError: names it.
     """
-    if config.add_cross_attention:
-        raise NativeUnsupportedError("the model has cross-attention")
-    if config.activation_function not in ACTIVATIONS:
-        raise NativeUnsupportedError(f"the model's activation is {config.activation_function}")
+    if (reason := unsupported(config)) is not None:
+        raise NativeUnsupportedError(reason)
 
 
 def _opened(
@@ -166,20 +166,24 @@ def _usable(index: TensorIndex, options: LoadOptions) -> dict[str, TensorEntry]:
             asked for.
     """
     if index.kind == "bin":
-        raise NativeUnsupportedError("its weights are no safetensors")
+        raise NativeUnsupportedError("the native engine maps safetensors, and not .bin files")
     found = with_model_names(index.entries)
     for name, entry in found.items():
         # Bytes are codes of 4 bits to the engine, which no folder but its own has.
         if entry.dtype not in FORMATS or entry.dtype == "U8":
-            raise NativeUnsupportedError(f"{name:.100} is of type {entry.dtype}")
+            raise NativeUnsupportedError(
+                f"the native engine has no type {entry.dtype}, which {name:.100} is of"
+            )
         scale = found.get(name + SCALE_SUFFIX)
         if entry.quantized and scale is not None and scale.dtype != "F32":
-            raise NativeUnsupportedError(f"the factors of {name:.100} are of type {scale.dtype}")
+            raise NativeUnsupportedError(
+                f"the native engine takes factors of type F32, and {name:.100} has {scale.dtype}"
+            )
         if options.dtype in {"float16", "bfloat16"} and is_quantized(name):
             stored = _NAMES[entry.dtype]
             if stored not in {options.dtype, "int8"}:
                 raise NativeUnsupportedError(
-                    f"the weights are stored in {stored}, and used as they are"
+                    f"the native engine uses weights as they are stored, which is in {stored}"
                 )
     return found
 

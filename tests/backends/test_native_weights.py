@@ -192,7 +192,7 @@ def _bytes(tensors: dict[str, TorchTensor]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [(_factors, "two factors"), (_double, "type F64"), (_bytes, "type U8")],
+    [(_factors, "added up"), (_double, "type F64"), (_bytes, "type U8")],
 )
 def test_what_cannot_be_used_in_place_is_told(
     tmp_path: Path, change: Callable[[dict[str, TorchTensor]], None], reason: str
@@ -210,7 +210,7 @@ def test_factors_of_codes_are_float32(tmp_path: Path) -> None:
     tensors = load_file(folder.path / WEIGHTS)
     name = "transformer.wte.weight_scale"
     rewrite(folder.path, {**tensors, name: tensors[name].half()})
-    with pytest.raises(NativeUnsupportedError, match="type F16"):
+    with pytest.raises(NativeUnsupportedError, match="has F16"):
         opened(folder)
 
 
@@ -218,7 +218,7 @@ def test_bin_files_and_cross_attention_are_left_to_pytorch(tmp_path: Path) -> No
     folder, model = write_model(tmp_path / "m")
     (folder.path / WEIGHTS).unlink()
     torch.save(model.state_dict(), folder.path / "pytorch_model.bin")
-    with pytest.raises(NativeUnsupportedError, match="no safetensors"):
+    with pytest.raises(NativeUnsupportedError, match=r"\.bin files"):
         opened(folder)
     crossed, _ = write_model(tmp_path / "c", add_cross_attention=True, multi_query=False)
     with pytest.raises(NativeUnsupportedError, match="cross-attention"):
@@ -229,7 +229,7 @@ def test_a_dtype_asks_for_weights_that_are_stored_so(tmp_path: Path) -> None:
     half, _ = write_model(tmp_path / "half", "bfloat16")
     assert_as_pytorch(half, dtype="float32")
     assert opened(half, dtype="bfloat16").weights == "bfloat16"
-    with pytest.raises(NativeUnsupportedError, match="stored in bfloat16"):
+    with pytest.raises(NativeUnsupportedError, match="stored, which is in bfloat16"):
         opened(half, dtype="float16")
     coded, _ = write_model(tmp_path / "coded", "int8")
     assert opened(coded, dtype="bfloat16").weights == "int8"
