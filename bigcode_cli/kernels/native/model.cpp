@@ -119,7 +119,8 @@ void Model::embed(const Feed *rows, int count) {
       float *added = normed_.data();
       kernels.widen(tokens.format, tokens.weights, id * width, width,
                     tokens.scales == nullptr ? 1.0f : tokens.scales[id], to);
-      kernels.widen(positions.format, positions.weights, position * width, width, 1.0f, added);
+      kernels.widen(positions.format, positions.weights, position * width, width,
+                    positions.scales == nullptr ? 1.0f : positions.scales[position], added);
       for (int column = 0; column < width; ++column) to[column] += added[column];
     }
   }
