@@ -10,7 +10,6 @@ import ctypes
 import math
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +90,17 @@ def file_of(folder: Path, width: Width) -> Path:
     return made
 
 
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
+def _silent(level: int, text: bytes, data: object) -> None:
+    """It tells every tensor."""
+
+
 class Llama:
     """See ``cpu_pipe.Engine``."""
 
     def open(self, folder: str, width: Width, threads: int, context: int) -> dict[str, Any]:
         """See ``Engine``."""
+        llama.llama_log_set(_silent, None)
         llama.llama_backend_init()
         file = file_of(Path(folder), width)
         self._model = llama.llama_model_load_from_file(
@@ -114,7 +119,7 @@ class Llama:
         return {
             "name": FORMATS[width],
             "read_bytes": sum(tensors.values()) - sum(tensors[name] for name in unread),
-            "version": f"llama-cpp-python {version('llama-cpp-python')}",
+            "version": f"llama-cpp-python {llama.__version__}",
         }
 
     def prompt(self, ids: Sequence[int]) -> int:
