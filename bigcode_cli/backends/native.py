@@ -1,5 +1,6 @@
 """The native backend: the compiled engine on a CPU, without PyTorch."""
 
+import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,7 +24,7 @@ from bigcode_cli.kernels.native.model import Cache, Engine, Feed, Logits
 if TYPE_CHECKING:
     from bigcode_cli.backends.loading import Loaded
     from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-    from bigcode_cli.records import Reporter
+    from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
 
 CHUNK = 512
 """Tokens a pass over prompts or texts: bounds the activations and lets Ctrl-C and progress in."""
@@ -45,6 +46,28 @@ class NativeBackend:
         self.info = info
         self._engine = engine
         self._kept: Kept | None = None
+
+    @classmethod
+    def open(
+        cls, folder: "ModelFolder", options: "LoadOptions", *, vocab_size: int, report: "Reporter"
+    ) -> Self:
+        """Map a folder's weights.
+
+        Raises:
+            NativeUnsupportedError: PyTorch takes them, and the engine does not.
+            ModelError: they are missing, corrupt, of another architecture or too large.
+        """
+        from bigcode_cli.backends.native_weights import open_tensors
+
+        opened = open_tensors(folder, options, report)
+        engine = Engine(
+            opened.config,
+            opened.tensors,
+            vocab=vocab_size,
+            threads=options.threads or available_cores(),
+            quantises=opened.quantises,
+        )
+        return cls(engine, info_of(engine, opened.weights, opened.weight_bytes))
 
     @classmethod
     def of(
@@ -256,6 +279,13 @@ class Told:
     def wait(self) -> list[PassageScores]:
         """See ``Pending``."""
         return self.scores
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def info_of(engine: Engine, weights: str, weight_bytes: int) -> BackendInfo:

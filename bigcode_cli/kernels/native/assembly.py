@@ -59,7 +59,7 @@ class Assembly:
             epsilon=config.layer_norm_epsilon,
         )
         self.tokens = self._matrix("transformer.wte", _TABLES)
-        self.positions = self._matrix("transformer.wpe", _FLOATS)
+        self.positions = self._matrix("transformer.wpe", _TABLES)
         tied = config.tie_word_embeddings
         self.head = self.tokens if tied else self._matrix("lm_head", _MATRICES)
         self.layers = (Layer * config.n_layer)(*map(self._layer, range(config.n_layer)))

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bigcode_cli.kernels.native.build import NAME
+from bigcode_cli.kernels.native.build import NAME, sources_digest
 
 OUT_OF_MEMORY = 1
 REFUSED = 2
@@ -33,7 +33,10 @@ class Geometry(ctypes.Structure):
     """``bigcode_geometry``."""
 
     _fields_ = [
-        *((name, c_int32) for name in ("width", "inner", "heads", "kv_heads", "head_dim", "layers")),
+        *(
+            (name, c_int32)
+            for name in ("width", "inner", "heads", "kv_heads", "head_dim", "layers")
+        ),
         *((name, c_int32) for name in ("positions", "vocab", "activation")),
         ("epsilon", c_float),
     ]
@@ -73,11 +76,15 @@ class Sampling(ctypes.Structure):
 _INTS = POINTER(c_int32)
 _FLOATS = POINTER(c_float)
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "bigcode_sources": (c_char_p, ()),
+    "bigcode_sizes": (None, (_INTS,)),
     "bigcode_instructions": (c_char_p, (c_char_p,)),
     "bigcode_model": (
         c_void_p,
-        (POINTER(Geometry), *[POINTER(Matrix)] * 3, POINTER(Layer), c_void_p, c_void_p)
-        + (c_int32, c_int32, c_char_p),
+        (
+            *(POINTER(Geometry), *[POINTER(Matrix)] * 3, POINTER(Layer), c_void_p, c_void_p),
+            *(c_int32, c_int32, c_char_p),
+        ),
     ),
     "bigcode_model_free": (None, (c_void_p,)),
     "bigcode_cache": (c_void_p, (c_void_p,)),
@@ -94,8 +101,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bigcode_desk_free": (None, (c_void_p,)),
     "bigcode_sample": (
         c_int32,
-        (c_void_p, _FLOATS, POINTER(Sampling), POINTER(c_uint8), _INTS, c_int32, c_double)
-        + (c_void_p,),
+        (
+            *(c_void_p, _FLOATS, POINTER(Sampling), POINTER(c_uint8)),
+            *(_INTS, c_int32, c_double, c_void_p),
+        ),
     ),
     "bigcode_log_probabilities": (
         c_float,
@@ -110,16 +119,28 @@ def is_built() -> bool:
 
 
 @cache
+def load_error() -> str | None:
+    """Why the engine that was built does not load here; ``None`` where it does."""
+    try:
+        library()
+    except (OSError, AttributeError) as error:
+        return str(error)
+    return None
+
+
+@cache
 def library() -> ctypes.CDLL:
     """The engine.
 
     Raises:
-        OSError: it was not built, or does not load here.
+        OSError: it was not built, not from the sources beside it, or does not load here.
     """
     engine = ctypes.CDLL(str(Path(__file__).with_name(NAME)))
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(engine, name)
         function.restype, function.argtypes = result, arguments
+    if engine.bigcode_sources().decode() != sources_digest():
+        raise OSError("it was built from other sources")
     return engine
 
 
