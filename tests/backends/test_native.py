@@ -192,15 +192,22 @@ def test_log_probabilities_are_over_the_ids_that_may_be_sampled() -> None:
         assert dict(token.top) == pytest.approx(dict(other.top), abs=1e-5)
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_logits_that_are_no_numbers_are_an_error(number: float) -> None:
+def test_logits_that_are_no_numbers_are_an_error() -> None:
     model, _ = wide_model()
     with torch.no_grad():
-        model.lm_head.weight[3] = number
+        model.lm_head.weight[3] = math.nan
     for options in (GREEDY, SAMPLED, PENALISED):
         rows = native_of(model, VOCAB).prefill([prompt([1, 2], 5, options)])
         with pytest.raises(ModelCorruptError, match="not numbers"):
             rows.step()
+
+
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED])
+def test_so_is_a_best_one_that_is_infinite(options: SamplingOptions) -> None:
+    engine = native_backend()._engine
+    for logits in ([0.0] * 9 + [math.inf] + [0.0] * (VOCAB - 10), [-math.inf] * VOCAB):
+        with pytest.raises(ModelCorruptError, match="not numbers"):
+            engine.sample((ctypes.c_float * VOCAB)(*logits), sampling(options), 0.5)
 
 
 def test_a_row_goes_on_behind_a_step_that_failed() -> None:
@@ -312,7 +319,11 @@ def test_tensors_may_lie_where_no_number_should() -> None:
         buffer = ctypes.create_string_buffer(b"x" + ctypes.string_at(tensor.address, size))
         lying = ctypes.addressof(buffer) + 1
         moved[name] = dataclasses.replace(tensor, address=lying, owner=buffer)
-    assert torch.equal(logits_of(engine_of(model, moved), range(30)), expected)
+    engine = engine_of(model, moved)
+    assert torch.equal(logits_of(engine, range(30)), expected)
+    parts = engine._parts
+    matrices = [parts.tokens, parts.positions, parts.head, *(one.up for one in parts.layers)]
+    assert all(matrix.weights % 4 == 0 for matrix in matrices)
 
 
 def test_a_tensor_that_is_missing_or_another_is_refused() -> None:
