@@ -73,7 +73,6 @@ def compiled(name: str, layout: AttentionConfig) -> None:
 
 def measured(name: str, layouts: list[AttentionConfig]) -> tuple[AttentionConfig, list[float]]:
     """The best of these layouts for a shape; a layer's time in seconds at each of ``DEPTHS``."""
-    from bigcode_cli.backends.wide_ops import WideOps
     from bigcode_cli.kernels.triton.ops import TritonOps
 
     shape, device = SHAPES[name], torch.device("cuda")
@@ -81,7 +80,6 @@ def measured(name: str, layouts: list[AttentionConfig]) -> tuple[AttentionConfig
     for held in buffers.cache:
         held.normal_()
     layers = _layers(shape)
-    wide = WideOps(shape, 1, device=device, overlaps=True)
 
     def run(ops: Ops, number: int) -> None:
         layer, cache = layers[number], buffers.cache[number % shape.layers]
@@ -93,7 +91,7 @@ def measured(name: str, layouts: list[AttentionConfig]) -> tuple[AttentionConfig
 
     def time_of(config: AttentionConfig) -> list[float]:
         ops = TritonOps(
-            shape, 1, device=device, number_bytes=2, wide=wide, overlaps=True, attention=config
+            shape, 1, device=device, number_bytes=2, wide=None, overlaps=True, attention=config
         )
         times = []
         for depth in DEPTHS:

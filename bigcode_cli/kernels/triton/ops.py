@@ -64,7 +64,8 @@ class TritonOps:
 
     Args:
         wide: takes over the products of unquantised matrices with more than ``most_rows``. Those
-            of quantised ones stay: it would unpack each matrix whole, at every step.
+            of quantised ones stay: it would unpack each matrix whole, at every step. ``None`` where
+            there is but one row.
         number_bytes: of a number in the cache.
         overlaps: kernels may begin before the last one has ended (programmatic dependent launch).
         attention: its layout; by default what the table has for it.
@@ -77,7 +78,7 @@ class TritonOps:
         *,
         device: torch.device,
         number_bytes: int,
-        wide: Ops,
+        wide: Ops | None,
         overlaps: bool,
         attention: AttentionConfig | None = None,
     ) -> None:
@@ -85,6 +86,7 @@ class TritonOps:
         self._rows = rows
         self._wide = wide
         self._is_wide = rows > most_rows(geometry.width)
+        assert wide is not None or rows == 1
         self._overlaps = overlaps
         self._launch = launch_options(overlaps)
         self._device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
@@ -136,8 +138,8 @@ class TritonOps:
 
     def project(self, layer: Layer, cache: Tensor, buffers: Buffers) -> None:
         """See ``Ops``."""
-        if self._goes_wide(layer.projection):
-            self._wide.project(layer, cache, buffers)
+        if (wide := self._wide_for(layer.projection)) is not None:
+            wide.project(layer, cache, buffers)
             return
         self._product(
             layer.projection,
@@ -183,15 +185,15 @@ class TritonOps:
 
     def add(self, matrix_: Matrix, inputs: Tensor, buffers: Buffers) -> None:
         """See ``Ops``."""
-        if self._goes_wide(matrix_):
-            self._wide.add(matrix_, inputs, buffers)
+        if (wide := self._wide_for(matrix_)) is not None:
+            wide.add(matrix_, inputs, buffers)
             return
         self._product(matrix_, inputs, buffers.hidden, buffers, matrix.ADD.value)
 
     def widen(self, layer: Layer, buffers: Buffers) -> None:
         """See ``Ops``."""
-        if self._goes_wide(layer.up):
-            self._wide.widen(layer, buffers)
+        if (wide := self._wide_for(layer.up)) is not None:
+            wide.widen(layer, buffers)
             return
         self._product(
             layer.up,
@@ -205,8 +207,8 @@ class TritonOps:
 
     def name(self, last: Norm, head: Matrix, buffers: Buffers) -> None:
         """See ``Ops``."""
-        if self._goes_wide(head):
-            self._wide.name(last, head, buffers)
+        if (wide := self._wide_for(head)) is not None:
+            wide.name(last, head, buffers)
             return
         self._blocks = self._product(
             head,
@@ -220,7 +222,7 @@ class TritonOps:
 
     def pick(self, buffers: Buffers) -> None:
         """See ``Ops``."""
-        if not self._blocks:
+        if not self._blocks and self._wide is not None:
             self._wide.pick(buffers)
             return
         matrix.pick[(self._rows,)](
@@ -238,8 +240,9 @@ class TritonOps:
             **self._launch,
         )
 
-    def _goes_wide(self, matrix_: Matrix) -> bool:
-        return self._is_wide and matrix_.scale is None
+    def _wide_for(self, matrix_: Matrix) -> Ops | None:
+        """Who multiplies by a matrix in the place of the kernels here."""
+        return self._wide if self._is_wide and matrix_.scale is None else None
 
     def _product(
         self,
