@@ -1,5 +1,6 @@
 """Who does the arithmetic: the native engine on a CPU, PyTorch where it cannot."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -8,15 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bigcode_cli.backends import choice, gpus, open_backend, open_random
 from bigcode_cli.backends.native_weights import NativeUnsupportedError
 from bigcode_cli.engine.protocol import Backend
-from bigcode_cli.errors import UsageError
+from bigcode_cli.errors import ModelCorruptError, UsageError
 from bigcode_cli.kernels.native import library
 from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.shards import Storage
 from bigcode_cli.records import LoadOptions, ModelFolder
-from tests.backends.native_folders import CONFIG, Notes, write_model
+from tests.backends.native_folders import CONFIG, Notes, rewrite, write_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,3 +214,30 @@ def test_commands_on_a_cpu_import_no_torch(tmp_path: Path, args: list[str]) -> N
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@built
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["transformer.wpe.weight", "transformer.h.1.ln_2.bias"])
+def test_numbers_that_are_none_are_refused_by_name(
+    tmp_path: Path, storage: Storage, wrong: float, name: str
+) -> None:
+    folder, _ = write_model(tmp_path / "m", storage)
+    tensors = load_file(folder.path / "model.safetensors")
+    name = f"{name}_scale" if tensors[name].dtype == torch.int8 else name
+    tensors[name].view(-1)[-1] = wrong
+    rewrite(folder.path, tensors)
+    with pytest.raises(ModelCorruptError, match=f"^{name} holds NaN or infinity"):
+        opened(folder)
+
+
+@built
+def test_the_largest_numbers_are_numbers(tmp_path: Path) -> None:
+    for storage in ("float32", "float16", "bfloat16"):
+        folder, _ = write_model(tmp_path / storage, storage)
+        tensors = load_file(folder.path / "model.safetensors")
+        wide = tensors["transformer.wpe.weight"]
+        wide[0, 0], wide[-1, -1] = torch.finfo(wide.dtype).max, torch.finfo(wide.dtype).min
+        rewrite(folder.path, tensors)
+        assert opened(folder).info.name == "native"
