@@ -166,21 +166,22 @@ def test_devices_are_those_that_the_driver_counts(
     if compiler is None:
         pytest.skip("no C compiler")
 
-    def driver(name: str, result: int, count: int) -> str:
+    def driver(name: str, begun: int, counted: int, count: int) -> str:
         source, made = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
         source.write_text(
-            f"int cuInit(unsigned flags) {{ return {result} + flags; }}\n"
-            f"int cuDeviceGetCount(int *count) {{ *count = {count}; return 0; }}\n"
+            f"int cuInit(unsigned flags) {{ return {begun} + flags; }}\n"
+            f"int cuDeviceGetCount(int *count) {{ *count = {count}; return {counted}; }}\n"
         )
         subprocess.run([compiler, "-shared", "-fPIC", source, "-o", made], check=True)
         return str(made)
 
-    for name, result, count, expected in [
-        ("two", 0, 2, 2),
-        ("none", 0, 0, 0),
-        ("failing", 100, 2, 0),
+    for name, begun, counted, count, expected in [
+        ("two", 0, 0, 2, 2),
+        ("none", 0, 0, 0, 0),
+        ("failing", 100, 0, 2, 0),
+        ("uncounted", 0, 1, 2, 0),
     ]:
-        monkeypatch.setitem(gpus._DRIVERS, "linux", driver(name, result, count))
+        monkeypatch.setitem(gpus._DRIVERS, "linux", driver(name, begun, counted, count))
         assert gpus.cuda_devices() == expected
     monkeypatch.setitem(gpus._DRIVERS, "linux", str(tmp_path / "absent.so"))
     assert gpus.cuda_devices() == 0
