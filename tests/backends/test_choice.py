@@ -16,6 +16,7 @@ from bigcode_cli.backends.native_weights import NativeUnsupportedError
 from bigcode_cli.engine.protocol import Backend
 from bigcode_cli.errors import ModelCorruptError, UsageError
 from bigcode_cli.kernels.native import library
+from bigcode_cli.kernels.native.build import NAME
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.shards import Storage
 from bigcode_cli.records import LoadOptions, ModelFolder
@@ -99,7 +100,7 @@ def test_an_engine_that_was_not_built_is_told_of_once(
 def test_an_engine_that_does_not_load_is_told_of(
     folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / library.NAME).write_bytes(b"no library")
+    (tmp_path / NAME).write_bytes(b"no library")
     monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
     library.load_error.cache_clear()
     library.library.cache_clear()
