@@ -2,7 +2,7 @@
 //
 // Nothing throws over this border: a call that runs out of memory says so by what it returns.
 
-#include <cstring>
+#include <limits>
 #include <new>
 
 #include "model.h"
@@ -35,6 +35,7 @@ void take(Norm &norm, const float *gain, const float *shift, float epsilon, int 
 
 extern "C" {
 
+// What library.py writes down again: see bigcode_sizes.
 struct bigcode_geometry {
   int32_t width, inner, heads, kv_heads, head_dim, layers, positions, vocab, activation;
   float epsilon;
@@ -52,6 +53,14 @@ struct bigcode_layer {
   bigcode_matrix projection, output, up, down;
   float attention_factor;
 };
+
+// The bytes of each structure that crosses the border, in the order of library.py's: a test compares.
+void bigcode_sizes(int32_t sizes[4]) {
+  sizes[0] = sizeof(bigcode_geometry);
+  sizes[1] = sizeof(bigcode_matrix);
+  sizes[2] = sizeof(bigcode_layer);
+  sizes[3] = sizeof(Sampling);
+}
 
 // The name of the instruction set that is used: of `wanted`, or where that is nullptr of the best.
 const char *bigcode_instructions(const char *wanted) {
@@ -134,13 +143,16 @@ int bigcode_feed(Model *model, Cache *const *caches, const int32_t *ids, const i
     std::vector<Feed> rows;
     int64_t before = 0;
     for (int row = 0; row < count; ++row) {
-      const int32_t end = caches[row]->length + counts[row];
+      const int64_t end = int64_t{caches[row]->length} + counts[row];
       if (counts[row] < 1 || end > model->geometry.positions || end > caches[row]->capacity()) {
         return kRefused;
       }
       for (int i = 0; i < counts[row]; ++i) {
         const int32_t id = ids[before + i];
         if (id < 0 || id >= model->tokens.rows) return kRefused;
+      }
+      for (const Feed &other : rows) {
+        if (other.cache == caches[row]) return kRefused;
       }
       rows.push_back({caches[row], ids + before, counts[row]});
       before += counts[row];
@@ -176,8 +188,10 @@ int32_t bigcode_sample(const Model *model, const float *logits, const Sampling *
                 allowed_count, uniform, *desk);
 }
 
+// Of an `id` that is none of the logits' the log-probability is that of 0.
 float bigcode_log_probabilities(const Model *model, const float *logits, int32_t id, int32_t most,
                                 int32_t *ids, float *log_p, Desk *desk) {
+  if (id < 0 || id >= model->geometry.vocab) return -std::numeric_limits<float>::infinity();
   return log_probabilities(model->kernels, logits, model->geometry.vocab, id, most, ids, log_p,
                            *desk);
 }

@@ -1,11 +1,13 @@
 r"""Compile the engine: ``python -m bigcode_cli.kernels.native.build`` puts it beside this file.
 
 Installing the package does the same. With ``--sanitize`` it is built to stop at the first access
-out of bounds and at undefined behaviour::
+out of bounds and at undefined behaviour, or else at a data race::
 
-    python -m bigcode_cli.kernels.native.build --sanitize
+    python -m bigcode_cli.kernels.native.build --sanitize address
     LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" \
         ASAN_OPTIONS=detect_leaks=0 pytest tests/kernels/native
+    python -m bigcode_cli.kernels.native.build --sanitize thread
+    LD_PRELOAD="$(c++ -print-file-name=libtsan.so)" pytest tests/kernels/native
 
 Each instruction set has a file of its own, compiled for it; which one runs is chosen at run time.
 """
@@ -24,7 +26,10 @@ _FLAGS = [
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 ]
 _RUNTIME = "-lc++" if sys.platform == "darwin" else "-lstdc++"  # which a C compiler leaves out
-_SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+_SANITIZE = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"],
+    "thread": ["-fsanitize=thread", "-g"],
+}
 _X86 = {
     "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
     "isa_avx512.cpp": [
@@ -33,6 +38,7 @@ _X86 = {
     ],
 }
 _ARM = {"isa_neon.cpp": ["-march=armv8.2-a+dotprod"]}
+_OWN = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 
 def sources_digest() -> str:
@@ -50,8 +56,17 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CXX") or os.environ.get("CC") or "c++")
 
 
-def build(out: Path, *, sanitize: bool = False) -> None:
+def flags_of(source: Path) -> list[str]:
+    """With what a source file is compiled for this machine."""
+    own = _OWN.get(platform.machine().lower(), {})
+    return [*_FLAGS, *own.get(source.name, [])]
+
+
+def build(out: Path, *, sanitize: str | None = None) -> None:
     """Compile all sources into one shared library.
+
+    Args:
+        sanitize: what it is to watch itself for: ``address`` or ``thread``.
 
     Raises:
         OSError: there is no such compiler.
@@ -62,13 +77,12 @@ def build(out: Path, *, sanitize: bool = False) -> None:
     import tempfile
     from concurrent.futures import ThreadPoolExecutor
 
-    own = _X86 if platform.machine().lower() in {"x86_64", "amd64"} else _ARM
-    common = [*_FLAGS, *(_SANITIZE if sanitize else [])]
+    watch = _SANITIZE[sanitize] if sanitize else []
     with tempfile.TemporaryDirectory() as folder:
 
         def compiled(source: Path) -> str:
             target = str(Path(folder, source.stem + ".o"))
-            flags = [*common, *own.get(source.name, [])]
+            flags = [*flags_of(source), *watch]
             subprocess.run([*compiler(), *flags, "-c", str(source), "-o", target], check=True)
             return target
 
@@ -80,7 +94,7 @@ def build(out: Path, *, sanitize: bool = False) -> None:
             objects = list(pool.map(compiled, [*sorted(SOURCES.glob("*.cpp")), told]))
         # Whoever has the library open keeps the one that it has.
         part = out.with_name(out.name + ".part")
-        link = [*compiler(), *common, "-shared", "-pthread", *objects, "-o", str(part)]
+        link = [*compiler(), *_FLAGS, *watch, "-shared", "-pthread", *objects, "-o", str(part)]
         subprocess.run([*link, _RUNTIME, "-lm"], check=True)
         part.replace(out)
 
@@ -90,7 +104,7 @@ def main() -> None:
     import argparse
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sanitize", action="store_true")
+    parser.add_argument("--sanitize", choices=_SANITIZE)
     build(SOURCES / NAME, sanitize=parser.parse_args().sanitize)
 
 

@@ -2,6 +2,11 @@
 
 #include <cstring>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "kernels.h"
 
 namespace bigcode {
@@ -18,6 +23,8 @@ bool runs(const Kernels *table) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("f16c");
   }
+#elif defined(__aarch64__) && defined(__linux__)
+  if (table == kNeon) return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #endif
   return table != nullptr;
 }

@@ -1,4 +1,4 @@
-// For 64-bit ARM with its instructions for 8-bit products. Not tested on hardware yet.
+// For 64-bit ARM with its instructions for 8-bit products. Tested under emulation only.
 #if defined(__aarch64__)
 #include "attention.h"
 

@@ -78,18 +78,13 @@ _FLOATS = POINTER(c_float)
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bigcode_sources": (c_char_p, ()),
     "bigcode_finite": (c_int32, (c_int32, c_void_p, c_int64)),
+    "bigcode_sizes": (None, (_INTS,)),
     "bigcode_instructions": (c_char_p, (c_char_p,)),
     "bigcode_model": (
         c_void_p,
         (
-            POINTER(Geometry),
-            *([POINTER(Matrix)] * 3),
-            POINTER(Layer),
-            c_void_p,
-            c_void_p,
-            c_int32,
-            c_int32,
-            c_char_p,
+            *(POINTER(Geometry), *[POINTER(Matrix)] * 3, POINTER(Layer), c_void_p, c_void_p),
+            *(c_int32, c_int32, c_char_p),
         ),
     ),
     "bigcode_model_free": (None, (c_void_p,)),
@@ -108,14 +103,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bigcode_sample": (
         c_int32,
         (
-            c_void_p,
-            _FLOATS,
-            POINTER(Sampling),
-            POINTER(c_uint8),
-            _INTS,
-            c_int32,
-            c_double,
-            c_void_p,
+            *(c_void_p, _FLOATS, POINTER(Sampling), POINTER(c_uint8)),
+            *(_INTS, c_int32, c_double, c_void_p),
         ),
     ),
     "bigcode_log_probabilities": (

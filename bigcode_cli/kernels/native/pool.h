@@ -36,6 +36,7 @@ class Pool {
  private:
   using Call = void (*)(const void *job, int piece, int thread);
 
+  void end();
   void run_job(int pieces, Call call, const void *job);
   void serve(int thread);
   void take_pieces(int thread);

@@ -76,14 +76,21 @@ int32_t sample(const Kernels &kernels, const float *logits, int count, const Sam
   }
   if (allowed != nullptr) {
     desk.weights.assign(count, kNever);
-    for (int i = 0; i < allowed_count; ++i) desk.weights[allowed[i]] = desk.logits[allowed[i]];
+    for (int i = 0; i < allowed_count; ++i) {
+      const int32_t id = allowed[i];
+      if (id >= 0 && id < count) desk.weights[id] = desk.logits[id];
+    }
     desk.logits.swap(desk.weights);
   }
-  if (options.temperature == 0) return kernels.best(desk.logits.data(), count);
+  if (options.temperature == 0) {
+    const int32_t id = kernels.best(desk.logits.data(), count);
+    return id < 0 || desk.logits[id] == kNever ? -1 : id;
+  }
   for (float &logit : desk.logits) logit /= options.temperature;
   desk.weights.resize(count);
   const double total =
       kernels.weigh(desk.logits.data(), count, highest(desk.logits), desk.weights.data());
+  if (std::isnan(total)) return -1;
   if (options.top_k > 0 || options.top_p < 1 || options.min_p > 0) {
     filter(desk.weights, options, total, desk.ids);
     std::sort(desk.ids.begin(), desk.ids.end());
@@ -111,7 +118,7 @@ float log_probabilities(const Kernels &kernels, const float *logits, int count, 
   const double log_total = std::log(total) + highest_logit;
   desk.ids.resize(count);
   for (int i = 0; i < count; ++i) desk.ids[i] = i;
-  most = std::min(most, count);
+  most = std::clamp(most, 0, count);
   std::partial_sort(desk.ids.begin(), desk.ids.begin() + most, desk.ids.end(),
                     [&](int32_t a, int32_t b) {
                       return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);

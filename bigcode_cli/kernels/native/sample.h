@@ -23,10 +23,11 @@ struct Desk {
   std::vector<int32_t> ids;
 };
 
-// The id, or -1 where a logit is no number.
+// The id, or -1 where a logit is no number, or an infinite one leaves nothing to draw from.
 //
 // `seen` (count) says which tokens the penalty is for; nullptr: none. `allowed`: the only ids that
-// may be drawn, ascending; nullptr: all. `uniform` in [0, 1).
+// may be drawn, ascending; nullptr: all.
+// Those outside 0 … count - 1 cannot. `uniform` in [0, 1).
 int32_t sample(const Kernels &kernels, const float *logits, int count, const Sampling &options,
                const uint8_t *seen, const int32_t *allowed, int allowed_count, double uniform,
                Desk &desk);
