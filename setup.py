@@ -4,11 +4,13 @@ Without a C++ compiler the package is built without the engine, and works in PyT
 """
 
 import importlib.util
+import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -44,8 +46,20 @@ class BuildEngine(build_ext):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             load_build().build(out)
+            # Tests that are run from this folder import the package that lies here.
+            if out.resolve() != (here := (NATIVE / out.name).resolve()):
+                shutil.copyfile(out, part := here.with_name(f"{here.name}.part"))
+                part.replace(here)
         except (OSError, subprocess.CalledProcessError) as error:
             raise CompileError(f"the native engine is left out: {error}") from error
+
+
+class EngineWheel(bdist_wheel):
+    """A wheel for one kind of machine and any Python: nothing in the engine is Python's."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The tags of its name."""
+        return ("py3", "none", super().get_tag()[2])
 
 
 setup(
@@ -57,5 +71,5 @@ setup(
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildEngine},
+    cmdclass={"build_ext": BuildEngine, "bdist_wheel": EngineWheel},
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bigcode_cli.backends.choice import tell_once, wants_native
+from bigcode_cli.backends.choice import choose, tell_once
 from bigcode_cli.engine.protocol import Backend, Classifier
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
@@ -37,9 +37,11 @@ def open_backend(
 
         return NativeBackend.open(folder, options, vocab_size=vocab_size, report=report)
 
-    if (backend := _opened(natively, folder.name, options, report)) is not None:
-        return backend
-    return _torch_class(options).open(folder, options, vocab_size=vocab_size, report=report)
+    def in_torch() -> Backend:
+        backend_class = _torch_class(options)
+        return backend_class.open(folder, options, vocab_size=vocab_size, report=report)
+
+    return _open(natively, in_torch, folder.name, options, report)
 
 
 def open_random(
@@ -66,12 +68,13 @@ def open_random(
         drawn = draw(name, config, replace(options, device="cpu"))
         return NativeBackend.of(drawn, config.vocab_size, report=report)
 
-    if (backend := _opened(natively, name, options, report)) is not None:
-        return backend
-    backend_class = _torch_class(options)
-    from bigcode_cli.backends.loading import draw
+    def in_torch() -> Backend:
+        backend_class = _torch_class(options)
+        from bigcode_cli.backends.loading import draw
 
-    return backend_class.of(draw(name, config, options), config.vocab_size, report=report)
+        return backend_class.of(draw(name, config, options), config.vocab_size, report=report)
+
+    return _open(natively, in_torch, name, options, report)
 
 
 def open_classifier(folder: ModelFolder, options: LoadOptions, *, report: Reporter) -> Classifier:
@@ -88,25 +91,33 @@ def open_classifier(folder: ModelFolder, options: LoadOptions, *, report: Report
     return TorchClassifier.open(folder, options, report=report)
 
 
-def _opened(
-    natively: Callable[[], Backend], name: str, options: LoadOptions, report: Reporter
-) -> Backend | None:
-    """What the native engine opens; ``None`` where that is PyTorch's to do.
+def _open(
+    natively: Callable[[], Backend],
+    in_torch: Callable[[], Backend],
+    name: str,
+    options: LoadOptions,
+    report: Reporter,
+) -> Backend:
+    """One of the two, with a note where the native engine was to be expected.
 
     Raises:
-        UsageError: it was asked for, and cannot do it.
+        UsageError: the native engine was asked for, and cannot do it.
     """
-    if not wants_native(options, report):
-        return None
-    from bigcode_cli.backends.native_weights import NativeUnsupportedError
+    choice = choose(options)
+    note = choice.note
+    if choice.native:
+        from bigcode_cli.backends.native_weights import NativeUnsupportedError
 
-    try:
-        return natively()
-    except NativeUnsupportedError as error:
-        if options.backend == "native":
-            raise
-        tell_once(report, f"{name} runs in PyTorch, which is slower: {error.message}")
-        return None
+        try:
+            return natively()
+        except NativeUnsupportedError as error:
+            if options.backend == "native":
+                raise
+            note = f"{name} runs in PyTorch, which is slower: {error.message}"
+    backend = in_torch()  # which may fail, and an error is to stand alone
+    if note is not None:
+        tell_once(report, note)
+    return backend
 
 
 def _torch_class(options: LoadOptions) -> "type[TorchBackend]":

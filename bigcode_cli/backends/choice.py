@@ -1,5 +1,7 @@
 """Which backend the options mean, and the one line that says so where it is not the fast one."""
 
+from dataclasses import dataclass
+
 from bigcode_cli.backends.gpus import may_have_gpu
 from bigcode_cli.errors import UsageError
 from bigcode_cli.kernels.native.library import is_built, load_error
@@ -10,22 +12,34 @@ _NOT_BUILT = "was not built when this program was installed"
 _told: set[str] = set()
 
 
-def wants_native(options: LoadOptions, report: Reporter) -> bool:
-    """Whether the native engine is to do it: asked for, or on a CPU unless PyTorch is.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who does it.
+
+    Attributes:
+        native: the native engine, and PyTorch what that one does not take.
+        note: why it is not the native engine, where the user may have expected that.
+    """
+
+    native: bool
+    note: str | None = None
+
+
+def choose(options: LoadOptions) -> Choice:
+    """The native engine if it is asked for, and on a CPU unless PyTorch is.
 
     Raises:
         UsageError: it is asked for, and is not here or contradicts another option.
     """
     if options.backend == "native":
         _require_native(options)
-        return True
+        return Choice(native=True)
     # Kernels of attention are PyTorch's, and who asks for one is to get it.
     if options.backend == "torch" or options.attention != "auto" or not _means_cpu(options.device):
-        return False
-    if (wrong := _what_is_wrong()) is not None:
-        tell_once(report, f"the native engine {wrong}, so decoding is slower")
-        return False
-    return True
+        return Choice(native=False)
+    wrong = _what_is_wrong()
+    note = f"the native engine {wrong}, so decoding is slower"
+    return Choice(native=True) if wrong is None else Choice(native=False, note=note)
 
 
 def tell_once(report: Reporter, text: str) -> None:

@@ -19,6 +19,7 @@ from bigcode_cli.engine.protocol import (
     at_once,
 )
 from bigcode_cli.errors import ModelTooLargeError, UsageError
+from bigcode_cli.kernels.native.finite import check_finite
 from bigcode_cli.kernels.native.model import Cache, Engine, Feed, Logits
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class NativeBackend:
         from bigcode_cli.backends.native_weights import open_tensors
 
         opened = open_tensors(folder, options, report)
+        check_finite(opened.tensors)
         engine = Engine(
             opened.config,
             opened.tensors,

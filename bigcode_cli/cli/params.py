@@ -71,7 +71,7 @@ DtypeName = Annotated[
         "--dtype",
         metavar="auto|float32|float16|bfloat16",
         help="Of weights and activations; auto: bfloat16 on GPUs that have it, else float16; "
-        "float32 on CPUs.",
+        "float32 on CPUs, where the native engine takes weights as they are stored.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -81,7 +81,7 @@ QuantizeName = Annotated[
         "--quantize",
         metavar="none|int8|int4",
         help="Store the weights smaller. On GPUs wide models decode faster by it, narrow ones "
-        "slower.",
+        "slower; the native engine keeps what it has quantised once.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -90,7 +90,7 @@ BackendOption = Annotated[
     typer.Option(
         "--backend",
         metavar="auto|torch|native",
-        help="What does the arithmetic.",
+        help="What does the arithmetic; auto: the native engine on CPUs, PyTorch elsewhere.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -60,7 +60,8 @@ class LoadOptions:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: of weights and activations; ``auto`` is bfloat16 on GPUs that have it, else
-            float16; float32 on CPUs.
+            float16; float32 on CPUs. The native engine computes in float32 and takes the weights
+            as they are stored.
         threads: CPU threads; ``None`` leaves the library's choice.
     """
 

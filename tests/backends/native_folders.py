@@ -54,9 +54,8 @@ def write_model(
     folder: Path, storage: Storage = "float32", seed: int = 0, **changes: object
 ) -> tuple[ModelFolder, GPTBigCodeForCausalLM]:
     """A random model in a folder."""
-    torch.manual_seed(seed)
     config = GPTBigCodeConfig.from_dict({**CONFIG, **changes})
-    model = random_model(config)
+    model = random_model(config, seed=seed)
     save_model(model, config, folder, storage)
     return ModelFolder(name=folder.name, path=folder), model
 

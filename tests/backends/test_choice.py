@@ -1,5 +1,6 @@
 """Who does the arithmetic: the native engine on a CPU, PyTorch where it cannot."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -8,15 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bigcode_cli.backends import choice, gpus, open_backend, open_random
 from bigcode_cli.backends.native_weights import NativeUnsupportedError
 from bigcode_cli.engine.protocol import Backend
-from bigcode_cli.errors import UsageError
+from bigcode_cli.errors import ModelCorruptError, UsageError
 from bigcode_cli.kernels.native import library
+from bigcode_cli.kernels.native.build import NAME
 from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.shards import Storage
 from bigcode_cli.records import LoadOptions, ModelFolder
-from tests.backends.native_folders import CONFIG, Notes, write_model
+from tests.backends.native_folders import CONFIG, Notes, rewrite, write_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +100,7 @@ def test_an_engine_that_was_not_built_is_told_of_once(
 def test_an_engine_that_does_not_load_is_told_of(
     folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / library.NAME).write_bytes(b"no library")
+    (tmp_path / NAME).write_bytes(b"no library")
     monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
     library.load_error.cache_clear()
     library.library.cache_clear()
@@ -163,21 +167,22 @@ def test_devices_are_those_that_the_driver_counts(
     if compiler is None:
         pytest.skip("no C compiler")
 
-    def driver(name: str, result: int, count: int) -> str:
+    def driver(name: str, begun: int, counted: int, count: int) -> str:
         source, made = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
         source.write_text(
-            f"int cuInit(unsigned flags) {{ return {result} + flags; }}\n"
-            f"int cuDeviceGetCount(int *count) {{ *count = {count}; return 0; }}\n"
+            f"int cuInit(unsigned flags) {{ return {begun} + flags; }}\n"
+            f"int cuDeviceGetCount(int *count) {{ *count = {count}; return {counted}; }}\n"
         )
         subprocess.run([compiler, "-shared", "-fPIC", source, "-o", made], check=True)
         return str(made)
 
-    for name, result, count, expected in [
-        ("two", 0, 2, 2),
-        ("none", 0, 0, 0),
-        ("failing", 100, 2, 0),
+    for name, begun, counted, count, expected in [
+        ("two", 0, 0, 2, 2),
+        ("none", 0, 0, 0, 0),
+        ("failing", 100, 0, 2, 0),
+        ("uncounted", 0, 1, 2, 0),
     ]:
-        monkeypatch.setitem(gpus._DRIVERS, "linux", driver(name, result, count))
+        monkeypatch.setitem(gpus._DRIVERS, "linux", driver(name, begun, counted, count))
         assert gpus.cuda_devices() == expected
     monkeypatch.setitem(gpus._DRIVERS, "linux", str(tmp_path / "absent.so"))
     assert gpus.cuda_devices() == 0
@@ -211,3 +216,30 @@ def test_commands_on_a_cpu_import_no_torch(tmp_path: Path, args: list[str]) -> N
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@built
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["transformer.wpe.weight", "transformer.h.1.ln_2.bias"])
+def test_numbers_that_are_none_are_refused_by_name(
+    tmp_path: Path, storage: Storage, wrong: float, name: str
+) -> None:
+    folder, _ = write_model(tmp_path / "m", storage)
+    tensors = load_file(folder.path / "model.safetensors")
+    name = f"{name}_scale" if tensors[name].dtype == torch.int8 else name
+    tensors[name].view(-1)[-1] = wrong
+    rewrite(folder.path, tensors)
+    with pytest.raises(ModelCorruptError, match=f"^{name} holds NaN or infinity"):
+        opened(folder)
+
+
+@built
+def test_the_largest_numbers_are_numbers(tmp_path: Path) -> None:
+    for storage in ("float32", "float16", "bfloat16"):
+        folder, _ = write_model(tmp_path / storage, storage)
+        tensors = load_file(folder.path / "model.safetensors")
+        wide = tensors["transformer.wpe.weight"]
+        wide[0, 0], wide[-1, -1] = torch.finfo(wide.dtype).max, torch.finfo(wide.dtype).min
+        rewrite(folder.path, tensors)
+        assert opened(folder).info.name == "native"

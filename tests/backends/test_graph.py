@@ -12,7 +12,7 @@ from subprocess import CalledProcessError
 import pytest
 import torch
 
-from bigcode_cli.backends import _backend_class, devices, graph, open_random
+from bigcode_cli.backends import _torch_class, devices, graph, open_random
 from bigcode_cli.backends.graph import GraphBackend, StepMaker, plain
 from bigcode_cli.backends.graph_rows import GraphRows
 from bigcode_cli.backends.loading import draw
@@ -260,7 +260,7 @@ def test_steps_are_captured_on_gpus_unless_asked_otherwise(
     options: LoadOptions, expected: type[TorchBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "choose_device", torch.device)
-    assert _backend_class(options) is expected
+    assert _torch_class(options) is expected
 
 
 def test_random_weights_are_captured_as_loaded_ones_are() -> None:

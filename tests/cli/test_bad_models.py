@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bigcode_cli.backends import loading
+from bigcode_cli.backends import loading, native_weights
 from tests.cli.running import Program, Result
 
 Damage = Callable[[Path], None]
@@ -115,7 +115,8 @@ def assert_refused(result: Result, named: str) -> None:
 def test_a_bad_folder_is_refused_in_one_line(case: str, program: Program, spoilt: Path) -> None:
     damage, named = DAMAGES[case]
     damage(spoilt)
-    assert_refused(program("generate", "x", "-m", spoilt, "-n", 1), named)
+    for backend in ("auto", "torch"):
+        assert_refused(program("generate", "x", "-m", spoilt, "-n", 1, "--backend", backend), named)
     assert not (spoilt / "ran").exists()
 
 
@@ -134,14 +135,16 @@ def test_a_model_beyond_the_memory_is_refused_before_it_is_loaded(
     program: Program, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "free_bytes", lambda _: 1000)
-    result = program("generate", "x", "-m", model_folder)
-    assert_refused(result, "0.0 GB free")
-    assert "try a smaller model or --quantize int8" in result.stderr
+    monkeypatch.setattr(native_weights, "free_host_bytes", lambda: 1000)
+    for backend in ("auto", "torch"):
+        result = program("generate", "x", "-m", model_folder, "--backend", backend)
+        assert_refused(result, "0.0 GB free")
+        assert "try a smaller model or --quantize int8" in result.stderr
 
 
 def test_what_is_not_here_is_a_usage_error(program: Program, model_folder: Path) -> None:
     for flags, named in {
-        ("--backend", "native"): "native",
+        ("--backend", "native", "--device", "cuda"): "native",
         ("--device", "cuda:99"): "cuda:99",
         ("--attention", "flash", "--device", "cpu"): "flash",
     }.items():

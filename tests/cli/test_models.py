@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from bigcode_cli.model.quantized_files import metadata
+from bigcode_cli.model.quantized_weights import write_quantized
 from tests.cli.running import Program, command
 from tests.cli.running import environment as own_environment
 from tests.hub.contents import model_files, tiny_files, write_folder
@@ -295,3 +298,21 @@ def test_help_imports_no_heavy_library(environment: dict[str, str]) -> None:
         [sys.executable, "-c", check], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_quantised_weights_are_listed_and_removed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGCODE_HOME", str(tmp_path / "home"))
+    path = tmp_path / "home" / "quantized" / "x.safetensors"
+    write_quantized({"a": torch.ones(3)}, path, metadata("mini", "int4"))
+    size = path.stat().st_size
+    listed = run("list")
+    assert listed.stdout.splitlines()[-1] == f"mini@int4\t\t{size}\tquantized"
+    row = json.loads(run("list", "--json").stdout.splitlines()[-1])
+    assert (row["name"], row["kind"], row["bytes"]) == ("mini@int4", "quantized", size)
+    refused = run("remove", "mini@int4")
+    assert (refused.code, path.exists()) == (2, True)
+    removed = run("remove", "mini@int4", "--yes", "--json")
+    assert json.loads(removed.stdout)["freed_bytes"] == size
+    assert (removed.code, path.exists()) == (0, False)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.engine.session import Session
+from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
+from bigcode_cli.model.checkpoint import load_model
 from tests.cli.infilling import parsed, refusal
 from tests.cli.running import Program
 from tests.cli.scores import (
@@ -53,12 +54,12 @@ class TestFigures:
         }
 
     def test_nll_sum_is_that_of_the_model_s_log_softmax(
-        self, score: Score, session: Session
+        self, score: Score, session: Session, model_folder: Path
     ) -> None:
-        assert isinstance(session.backend, TorchBackend)
+        model = load_model(GPTBigCodeForCausalLM, model_folder, device="cpu", dtype=torch.float32)
         ids = torch.tensor([[session.tokenizer.eos_id, *session.tokenizer.encode(TEXT)]])
         with torch.no_grad():
-            logits = session.backend._model(ids).logits[0, :-1].float()
+            logits = model(ids).logits[0, :-1].float()
         wanted = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
         done = parsed(score("--json", stdin=TEXT.encode()).stdout)
         assert done["nll_sum"] == close(wanted)

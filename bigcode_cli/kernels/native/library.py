@@ -4,7 +4,7 @@
 """
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_uint8, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uint8, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ _INTS = POINTER(c_int32)
 _FLOATS = POINTER(c_float)
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bigcode_sources": (c_char_p, ()),
+    "bigcode_finite": (c_int32, (c_int32, c_void_p, c_int64)),
     "bigcode_sizes": (None, (_INTS,)),
     "bigcode_instructions": (c_char_p, (c_char_p,)),
     "bigcode_model": (
