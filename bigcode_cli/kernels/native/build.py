@@ -34,8 +34,8 @@ _FLAGS = [
     "-fno-trapping-math",
 ]
 _SANITIZE = {
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"],
-    "thread": ["-fsanitize=thread", "-g"],
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"],
+    "thread": ["-fsanitize=thread", "-g", "-O1"],
 }
 _X86 = {
     "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
