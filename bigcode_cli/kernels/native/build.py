@@ -34,7 +34,7 @@ _FLAGS = [
     "-fno-trapping-math",
 ]
 _SANITIZE = {
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"],
+    "address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g", "-O1"],
     "thread": ["-fsanitize=thread", "-g", "-O1"],
 }
 _X86 = {
