@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "bigcode_cli"
 
 # Each room may import the rooms of lower floors; those of one floor are strangers to each other.
 FLOORS = [
-    {"errors", "git"},
+    {"errors", "git", "homes"},
     {"folders", "records"},
     {"kernels", "model"},
     {"backends", "text"},

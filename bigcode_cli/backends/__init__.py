@@ -3,8 +3,11 @@
 Importing this package costs nothing: what a backend needs is imported when it is opened.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bigcode_cli.backends.choice import tell_once, wants_native
 from bigcode_cli.engine.protocol import Backend, Classifier
 from bigcode_cli.errors import UsageError
 from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
@@ -19,6 +22,8 @@ def open_backend(
 ) -> Backend:
     """Load a model's weights where and how the options say.
 
+    On a CPU the native engine does it, and PyTorch what that one does not take.
+
     Args:
         vocab_size: ids that the tokenizer knows; rows of the model beyond them are never sampled.
 
@@ -26,7 +31,15 @@ def open_backend(
         ModelError: the weights are missing, corrupt, of another architecture or too large.
         UsageError: the device, kernel or backend asked for is not here.
     """
-    return _backend_class(options).open(folder, options, vocab_size=vocab_size, report=report)
+
+    def natively() -> Backend:
+        from bigcode_cli.backends.native import NativeBackend
+
+        return NativeBackend.open(folder, options, vocab_size=vocab_size, report=report)
+
+    if (backend := _opened(natively, folder.name, options, report)) is not None:
+        return backend
+    return _torch_class(options).open(folder, options, vocab_size=vocab_size, report=report)
 
 
 def open_random(
@@ -43,7 +56,19 @@ def open_random(
         ModelTooLargeError: the weights would not fit.
         UsageError: the device, kernel or backend asked for is not here.
     """
-    backend_class = _backend_class(options)
+
+    def natively() -> Backend:
+        from bigcode_cli.backends.loading import draw
+        from bigcode_cli.backends.native import NativeBackend
+        from bigcode_cli.backends.native_weights import check_config
+
+        check_config(config)
+        drawn = draw(name, config, replace(options, device="cpu"))
+        return NativeBackend.of(drawn, config.vocab_size, report=report)
+
+    if (backend := _opened(natively, name, options, report)) is not None:
+        return backend
+    backend_class = _torch_class(options)
     from bigcode_cli.backends.loading import draw
 
     return backend_class.of(draw(name, config, options), config.vocab_size, report=report)
@@ -56,15 +81,36 @@ def open_classifier(folder: ModelFolder, options: LoadOptions, *, report: Report
         ModelError: as ``open_backend``, or the model has no such head.
         UsageError: as ``open_backend``.
     """
-    _refuse_native(options)
+    if options.backend == "native":
+        raise UsageError("there is no native backend for classifiers", "use --backend torch")
     from bigcode_cli.backends.torch_classifier import TorchClassifier
 
     return TorchClassifier.open(folder, options, report=report)
 
 
-def _backend_class(options: LoadOptions) -> "type[TorchBackend]":
-    """What the options choose for a causal language model."""
-    _refuse_native(options)
+def _opened(
+    natively: Callable[[], Backend], name: str, options: LoadOptions, report: Reporter
+) -> Backend | None:
+    """What the native engine opens; ``None`` where that is PyTorch's to do.
+
+    Raises:
+        UsageError: it was asked for, and cannot do it.
+    """
+    if not wants_native(options, report):
+        return None
+    from bigcode_cli.backends.native_weights import NativeUnsupportedError
+
+    try:
+        return natively()
+    except NativeUnsupportedError as error:
+        if options.backend == "native":
+            raise
+        tell_once(report, f"{name} runs in PyTorch, which is slower: {error.message}")
+        return None
+
+
+def _torch_class(options: LoadOptions) -> "type[TorchBackend]":
+    """What the options choose for a causal language model, the native engine left aside."""
     from bigcode_cli.backends.devices import choose_device
 
     on_gpu = choose_device(options.device).type == "cuda"
@@ -76,8 +122,3 @@ def _backend_class(options: LoadOptions) -> "type[TorchBackend]":
     from bigcode_cli.backends.torch import TorchBackend
 
     return TorchBackend
-
-
-def _refuse_native(options: LoadOptions) -> None:
-    if options.backend == "native":
-        raise UsageError("there is no native backend in this version", "use --backend torch")

@@ -13,6 +13,7 @@ from torch import Tensor
 from bigcode_cli.backends.devices import free_bytes
 from bigcode_cli.bench.cases import Case
 from bigcode_cli.bench.measure import Clock
+from bigcode_cli.bench.memory_speed import read_bandwidth
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.tensor_index import loaded_bytes
 
@@ -36,16 +37,21 @@ class Limits:
     Attributes:
         copy: bytes a second of a copy, those read and those written.
         read: bytes a second of the best way to read that was tried: sums, a matrix-vector product,
-            on a GPU with Triton kernels that do nothing else; or what a copy moves if that is more.
+            on a CPU with a search by all threads, on a GPU with Triton kernels, which do nothing
+            else; or what a copy moves if that is more.
         flops: floating-point operations a second of a large matrix product, in the dtype of the
             activations.
         buffer_bytes: what was read.
+        read_one: likewise of ``read``, by one thread of a CPU.
+        threads: that read, on a CPU.
     """
 
     copy: float
     read: float
     flops: float
     buffer_bytes: int
+    read_one: float | None = None
+    threads: int | None = None
 
 
 def measure_limits(device: str, dtype: str, clock: Clock) -> Limits:
@@ -62,7 +68,11 @@ def measure_limits(device: str, dtype: str, clock: Clock) -> Limits:
         flops = _products(_SIDE.get(place.type, 4096), kind, place, clock)
     if place.type == "cuda":
         torch.cuda.empty_cache()
-    return Limits(copy, read, flops, moved)
+    if place.type != "cpu":
+        return Limits(copy, read, flops, moved)
+    threads = torch.get_num_threads()
+    one, together = (read_bandwidth(count, size=moved) for count in (1, threads))
+    return Limits(copy, max(read, one, together), flops, moved, one, threads)
 
 
 def _memory(

@@ -27,7 +27,7 @@ from bigcode_cli.engine.session import Session
 from bigcode_cli.hub.resolve import resolve
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.checkpoint import load_model, save_model
-from bigcode_cli.model.quantize import is_quantized
+from bigcode_cli.model.names import is_quantized
 from bigcode_cli.records import LoadOptions, ModelFolder, Quantize, Silence
 
 _Round = Callable[[Tensor], Tensor]

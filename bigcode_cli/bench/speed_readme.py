@@ -1,6 +1,7 @@
 """README's table of speeds, made of the answers that are committed."""
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 from bigcode_cli.bench.sides import OURS
@@ -14,7 +15,8 @@ FIGURES = {"ours", "first token, ms", "of limit", "ratio"}
 def table(answers: Sequence[Row]) -> str:
     """A line for each case of each answer, in Markdown: tokens a second, and a column each peer.
 
-    The ratio is to the fastest peer of the case, with its 95 % interval. No answer is no table.
+    The ratio is to the fastest peer of the case, with its 95 % interval. A column that tells
+    nothing is left out, and no answer is no table.
     """
     if not answers:
         return ""
@@ -30,7 +32,9 @@ def table(answers: Sequence[Row]) -> str:
     right = FIGURES | set(peers)
     rule = ["---:" if title in right else "---" for title in titles]
     lines = [line for answer in answers for line in _lines(answer, peers)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (titles, rule, *lines))
+    told = [any(cells) for cells in zip(*lines, strict=True)] if lines else [True] * len(titles)
+    shown = [list(compress(line, told)) for line in (titles, rule, *lines)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in shown)
 
 
 def hardware_of(told: Row) -> str:

@@ -53,7 +53,7 @@ def rows(
         if not one.samples_ns and one.error is None:
             continue
         engine = engines[one.side]
-        row = _row(one, engine)
+        row = timed(one, engine)
         if one.samples_ns:
             row |= _fractions(one.case, row["median_ns"] / 1e9, engine, config, limits)
         if one.side != OURS and one.samples_ns and one.case in ours:
@@ -140,7 +140,8 @@ def _token_logs(row: Row) -> list[float]:
     return [math.log(taken / row["tokens"]) for taken in row[NS]]
 
 
-def _row(one: Samples, engine: Engine) -> Row:
+def timed(one: Samples, engine: Engine) -> Row:
+    """What a side took for a case, limits and peers left out."""
     case = one.case
     row: Row = {
         "test": case.label,

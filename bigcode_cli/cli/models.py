@@ -25,7 +25,11 @@ Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A built-in or a saved name, a folder, or a Hub id.")
 ]
 Removable = Annotated[
-    str, typer.Argument(metavar="NAME", help="A saved model's name, or a Hub id: owner/name.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A saved model's name, a Hub id (owner/name), or quantised weights (mini@int4).",
+    ),
 ]
 HubId = Annotated[str, typer.Argument(metavar="NAME", help="A Hub id: owner/name.")]
 
@@ -43,8 +47,8 @@ def list_(*, speech: OutputFlags) -> None:
     """List the models on this machine.
 
     These are the built-in ones, those that `bigcode train here` saved, and those of this family
-    in the Hugging Face cache. In a pipe, a line is NAME, REVISION, BYTES and STATE, separated by
-    tabs.
+    in the Hugging Face cache; then what --quantize has made of them and keeps, as NAME@int8 or
+    NAME@int4. In a pipe, a line is NAME, REVISION, BYTES and STATE, separated by tabs.
     """
     from bigcode_cli.hub.inventory import list_models
     from bigcode_cli.hub.sizes import format_size
@@ -259,6 +263,7 @@ def export(
     epilog=_examples(
         "bigcode models remove bigcode/tiny_starcoder_py",
         "bigcode models remove flask-tuned --yes",
+        "bigcode models remove mini@int4",
     )
 )
 @spread
@@ -269,9 +274,10 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     speech: OutputFlags,
 ) -> None:
-    """Delete a saved model, or a model of the cache or one revision of it.
+    """Delete a saved model, a model of the cache or one revision of it, or quantised weights.
 
-    Built-in models and folders are left alone. On a terminal, it asks first.
+    Built-in models and folders are left alone, and quantised weights are made again when they are
+    needed. On a terminal, it asks first.
     """
     from bigcode_cli.hub.inventory import find_removable, remove_model
     from bigcode_cli.hub.sizes import format_size

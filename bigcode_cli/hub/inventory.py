@@ -28,6 +28,10 @@ from bigcode_cli.hub.names import (
 from bigcode_cli.hub.resolve import BUILTIN_FOLDER
 from bigcode_cli.hub.saved import find_saved, list_saved
 from bigcode_cli.model.config import GPTBigCodeConfig
+from bigcode_cli.model.quantized_files import list_quantized
+
+_BITS_SIGN = "@"
+"""Stands in no Hub id and in no saved model's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,8 @@ class LocalModel:
     """A model on this machine.
 
     Attributes:
-        kind: what brought it here.
+        kind: what brought it here; ``quantized`` are weights that were made of a model's, kept
+            under its name, ``@`` and their bits.
         revision: its commit; ``None`` unless it came from the Hub.
         refs: the branches and tags that meant this commit when they were last asked for.
         size: bytes on disk; files that several revisions share count for each.
@@ -44,7 +49,7 @@ class LocalModel:
 
     name: str
     path: Path
-    kind: Literal["built-in", "saved", "hub"]
+    kind: Literal["built-in", "saved", "hub", "quantized"]
     revision: str | None = None
     refs: tuple[str, ...] = ()
     size: int
@@ -52,8 +57,12 @@ class LocalModel:
 
 
 def list_models() -> list[LocalModel]:
-    """The built-in models, the user's own, and the cached models of this family, by name."""
-    return [*_list_builtin(), *_list_saved(), *sorted(_list_cached(), key=lambda model: model.name)]
+    """The built-in models, the user's own, the cached ones of this family, and quantised weights.
+
+    Each kind is sorted by name.
+    """
+    cached = sorted(_list_cached(), key=lambda model: model.name)
+    return [*_list_builtin(), *_list_saved(), *cached, *_list_quantized()]
 
 
 def _list_builtin() -> Iterator[LocalModel]:
@@ -82,6 +91,17 @@ def _list_cached() -> Iterator[LocalModel]:
         for snapshot in sorted(repo.glob("snapshots/*")):
             if is_commit(snapshot.name) and _is_of_the_family(snapshot):
                 yield _measure(name, snapshot, "hub", snapshot.name, refs.get(snapshot.name, ()))
+
+
+def _list_quantized() -> Iterator[LocalModel]:
+    for kept in list_quantized():
+        yield LocalModel(
+            name=f"{kept.model}{_BITS_SIGN}{kept.quantize}",
+            path=kept.path,
+            kind="quantized",
+            size=kept.size,
+            complete=True,
+        )
 
 
 def _is_of_the_family(snapshot: Path) -> bool:
@@ -142,12 +162,16 @@ def require_hub_name(name: str, revision: str | None) -> None:
 
 
 def find_removable(name: str, revision: str | None) -> Path:
-    """The folder that ``remove_model`` would delete: a saved model, or one of the cache.
+    """What ``remove_model`` would delete: a saved model, one of the cache, or quantised weights.
+
+    Those are files, one for each state that the model was in; the last of them is given.
 
     Raises:
         UsageError: the model is neither saved nor from the Hub, or the revision is none.
         ModelNotFoundError: it is not in the cache.
     """
+    if kept := _find_quantized(name, revision):
+        return kept[-1]
     if (saved := _find_saved(name, revision)) is not None:
         return saved
     require_hub_name(name, revision)
@@ -159,6 +183,14 @@ def find_removable(name: str, revision: str | None) -> Path:
             f"{what} is not in the cache", "`bigcode models list` shows what is"
         )
     return found
+
+
+def _find_quantized(name: str, revision: str | None) -> list[Path]:
+    """The files of quantised weights that are listed under this name."""
+    paths = [model.path for model in _list_quantized() if model.name == name]
+    if paths and revision is not None:
+        raise UsageError(f"--revision is for models on the Hub, and {name!r} is not there")
+    return paths
 
 
 def _find_saved(name: str, revision: str | None) -> Path | None:
@@ -181,6 +213,8 @@ def remove_model(name: str, revision: str | None) -> int:
         ModelError: a file cannot be deleted.
     """
     target = find_removable(name, revision)
+    if kept := _find_quantized(name, revision):
+        return sum(_delete_file(path) for path in kept)
     if _find_saved(name, revision) is not None:
         return _delete_saved(target)
     repo = cache.repo_folder(name)
@@ -202,6 +236,15 @@ def _delete_saved(folder: Path) -> int:
         shutil.rmtree(folder)
     except OSError as error:
         raise ModelError(f"cannot remove {folder}: {error.strerror or error}") from error
+    return size
+
+
+def _delete_file(path: Path) -> int:
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except OSError as error:
+        raise ModelError(f"cannot remove {path}: {error.strerror or error}") from error
     return size
 
 

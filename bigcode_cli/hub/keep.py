@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigcode_cli.errors import OutputError, UsageError
+from bigcode_cli.homes import HOME_VARIABLE
 from bigcode_cli.hub.names import BUILTIN_MODELS
-from bigcode_cli.hub.saved import HOME_VARIABLE, find_saved, is_plain_name, saved_folder
+from bigcode_cli.hub.saved import find_saved, is_plain_name, saved_folder
 
 
 @dataclass(frozen=True, slots=True)

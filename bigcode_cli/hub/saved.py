@@ -1,26 +1,19 @@
 """Where models of the user's own are kept, each under a plain name.
 
-``$BIGCODE_HOME/models``; without that variable ``bigcode/models`` in the folder for users' data
-(``$XDG_DATA_HOME``, by default ``~/.local/share``: the XDG Base Directory Specification).
+The folder ``models`` in ``homes.data_folder``.
 """
 
-import os
 import re
 from pathlib import Path
 
-HOME_VARIABLE = "BIGCODE_HOME"
+from bigcode_cli.homes import data_folder
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_])?")
 
 
 def saved_folder() -> Path:
     """The folder that holds a folder for each saved model; it need not exist."""
-    if own := os.environ.get(HOME_VARIABLE):
-        return Path(own).expanduser() / "models"
-    data = os.environ.get("XDG_DATA_HOME", "")
-    # The specification has relative paths ignored.
-    above = Path(data) if Path(data).is_absolute() else Path("~/.local/share").expanduser()
-    return above / "bigcode" / "models"
+    return data_folder() / "models"
 
 
 def is_plain_name(name: str) -> bool:

@@ -17,21 +17,19 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from bigcode_cli.errors import (
-    ModelCorruptError,
-    ModelIncompleteError,
     ModelTooLargeError,
-    ModelUnsupportedError,
     OutputError,
     UsageError,
 )
 from bigcode_cli.model.attention import require_flash
 from bigcode_cli.model.bias_correction import correct_biases
+from bigcode_cli.model.checks import check_names, check_shapes
 from bigcode_cli.model.config import BASE_KEY, CONFIG_NAME, GPTBigCodeConfig
 from bigcode_cli.model.files import write_json
+from bigcode_cli.model.names import HEADS, LM_HEAD, PREFIX, WTE
 from bigcode_cli.model.reader import Reader
 from bigcode_cli.model.shards import PART, STORED_AS, Storage, write_weights
-from bigcode_cli.model.stored import HEADS, LM_HEAD, PREFIX, WTE, Stored, dtype_meant, read_stored
-from bigcode_cli.model.tensor_index import SCALE_SUFFIX
+from bigcode_cli.model.stored import Stored, dtype_meant, read_stored
 from bigcode_cli.records import Quantize
 
 if TYPE_CHECKING:
@@ -103,10 +101,8 @@ def load_model(
         root = nn.ModuleDict({"transformer": model}) if model.base_model is model else model
     shapes = {name: tuple(parameter.shape) for name, parameter in root.named_parameters()}
     drawn = _absent_head(shapes, stored)
-    _check_names(
-        folder, shapes, stored, drawn, is_difference=base is None and BASE_KEY in own.extra
-    )
-    _check_shapes(folder, shapes, stored, drawn, is_own=config is None)
+    check_names(folder, shapes, stored, drawn, is_difference=base is None and BASE_KEY in own.extra)
+    check_shapes(folder, shapes, stored, drawn, is_own=config is None)
     is_tied = fitting.tie_word_embeddings and hasattr(model, "lm_head")
     reader = Reader(root, stored, is_tied, device, dtype, quantize)
     _read(reader, [name for name in stored if name in shapes], progress)
@@ -178,56 +174,6 @@ def _absent_head(shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, Sto
     """The weights of a classifier's head, if the folder has none of them."""
     head = [name for name in shapes if name in HEADS and name != LM_HEAD]
     return [] if any(name in stored for name in head) else head
-
-
-def _check_names(
-    folder: Path,
-    shapes: Mapping[str, tuple[int, ...]],
-    stored: Mapping[str, Stored],
-    drawn: list[str],
-    *,
-    is_difference: bool,
-) -> None:
-    """Raise unless the folder holds these tensors, and of others only heads."""
-    missing = [name for name in shapes if name not in stored and name not in drawn]
-    if missing and is_difference:
-        raise ModelIncompleteError(
-            f"{folder} holds only what differs from another model",
-            "the program finds that one by itself; for libraries, save it with --full",
-        )
-    if missing:
-        raise ModelIncompleteError(f"{folder}: {_listed(missing)} missing from the weights")
-    known = {*shapes, *HEADS}
-    scales = {name + SCALE_SUFFIX for name in known & stored.keys() if stored[name].quantized}
-    surplus = [name for name in stored if name not in known | scales]
-    if surplus:
-        raise ModelUnsupportedError(f"{folder}: GPTBigCode has no {_listed(surplus)}")
-
-
-def _check_shapes(
-    folder: Path,
-    shapes: Mapping[str, tuple[int, ...]],
-    stored: Mapping[str, Stored],
-    drawn: list[str],
-    *,
-    is_own: bool,
-) -> None:
-    """Raise unless the stored tensors have the shapes that the configuration says."""
-    for name, wanted in shapes.items():
-        if name in drawn or (found := stored[name].shape) == wanted:
-            continue
-        hint = None
-        if name in HEADS and name != LM_HEAD and found:
-            hint = f"num_labels is {wanted[0]}, and the head in the folder has {found[0]} labels"
-        has = f"{folder}: {name} has shape {found} where"
-        if is_own:
-            raise ModelCorruptError(f"{has} config.json says {wanted}", hint)
-        raise ModelUnsupportedError(f"{has} the configuration asks for {wanted}", hint)
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"{name:.100}" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more tensors"
 
 
 def save_model(

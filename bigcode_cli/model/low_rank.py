@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from bigcode_cli.errors import ModelCorruptError
-from bigcode_cli.model.quantize import is_quantized
+from bigcode_cli.model.names import is_quantized
 from bigcode_cli.model.tensor_index import FACTORS
 
 if TYPE_CHECKING:

@@ -169,12 +169,6 @@ class QuantizedEmbedding(nn.Module):
         return dequantize_int8(self.weight[ids], self.weight_scale[ids], self.dtype)
 
 
-def is_quantized(name: str) -> bool:
-    """Whether a checkpoint's tensor is one of the matrices that quantisation takes."""
-    matrix = name.startswith("transformer.h.") and name.endswith(".weight")
-    return (matrix and ".ln_" not in name) or name in {"transformer.wte.weight", "lm_head.weight"}
-
-
 def install(model: nn.Module, name: str, codes: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
     """Put a quantised weight in the place of the parameter ``name``; a bias stays.
 

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError, ModelUnsupportedError
 from bigcode_cli.model.low_rank import merged
+from bigcode_cli.model.names import LM_HEAD, WTE, is_quantized
 from bigcode_cli.model.quantize import (
     dequantize_int8,
     install,
-    is_quantized,
     quantize_int4,
     quantize_int8,
 )
-from bigcode_cli.model.stored import LM_HEAD, WTE, Stored
+from bigcode_cli.model.stored import Stored
 from bigcode_cli.model.tensor_index import SCALE_SUFFIX, matrix_bits
 from bigcode_cli.records import Quantize
 

@@ -12,13 +12,8 @@ from torch import Tensor
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError, ModelUnsupportedError
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.low_rank import with_factors
+from bigcode_cli.model.names import with_model_names
 from bigcode_cli.model.tensor_index import SCALE_SUFFIX, TensorEntry, read_tensor_index
-
-PREFIX = "transformer."
-WTE = "transformer.wte.weight"
-LM_HEAD = "lm_head.weight"
-HEADS = (LM_HEAD, "score.weight", "classifier.weight", "classifier.bias")
-"""What a model holds beside the decoder, each class its own."""
 
 FLOATS = {
     "float32": torch.float32,
@@ -56,10 +51,7 @@ class Stored:
 
 
 def read_stored(folder: Path, base: Path | None = None) -> dict[str, Stored]:
-    """All tensors of a folder's weights by the names of the models with a head, in file order.
-
-    Checkpoints of the bare transformer lack its prefix; it is added. Buffers of old versions, the
-    causal mask among them, are left out.
+    """All tensors of a folder's weights by the names of ``with_model_names``, in file order.
 
     Args:
         base: a folder of tensors that this one does not hold, or holds the factors of a change to.
@@ -81,18 +73,12 @@ def read_stored(folder: Path, base: Path | None = None) -> dict[str, Stored]:
             name: Stored(
                 entry.shape,
                 entry.stop - entry.start,
-                entry.dtype == "I8",
+                entry.quantized,
                 partial(map_tensor, name, entry),
             )
             for name, entry in in_order
         }
-    bare = "wte.weight" in found
-    return {
-        PREFIX + name if bare and name.removesuffix(SCALE_SUFFIX) not in HEADS else name: stored
-        for name, stored in found.items()
-        if not name.endswith((".attn.bias", ".attn.masked_bias"))
-        and name not in {"bias", "transformer.bias"}
-    }
+    return with_model_names(found)
 
 
 def dtype_meant(config: GPTBigCodeConfig, stored: Mapping[str, Stored]) -> torch.dtype:

@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bigcode_cli.errors import ModelCorruptError, ModelIncompleteError
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.model.files import folder_file, parse_json_object, read_json
 
+SAFETENSORS_SUFFIX = ".safetensors"
 SAFETENSORS_NAME = "model.safetensors"
 SAFETENSORS_INDEX_NAME = "model.safetensors.index.json"
 BIN_NAME = "pytorch_model.bin"
@@ -70,6 +71,11 @@ class TensorEntry:
     start: int
     stop: int
 
+    @property
+    def quantized(self) -> bool:
+        """Whether it holds int8 codes, whose factors are another tensor."""
+        return self.dtype == "I8"
+
 
 @dataclass(frozen=True, slots=True)
 class TensorIndex:
@@ -122,7 +128,7 @@ class TensorIndex:
     def is_scale(self, name: str) -> bool:
         """Whether ``name`` holds the factors of an int8 tensor."""
         base = self.entries.get(name.removesuffix(SCALE_SUFFIX))
-        return name.endswith(SCALE_SUFFIX) and base is not None and base.dtype == "I8"
+        return name.endswith(SCALE_SUFFIX) and base is not None and base.quantized
 
 
 def loaded_bytes(shapes: Mapping[str, tuple[int, ...]], dtype: str, quantize: str) -> int:
@@ -180,7 +186,7 @@ def _is_there(folder: Path, name: str) -> bool:
 
 
 def _read_shards(folder: Path) -> TensorIndex:
-    weight_map = _weight_map(folder, SAFETENSORS_INDEX_NAME, ".safetensors")
+    weight_map = _weight_map(folder, SAFETENSORS_INDEX_NAME, SAFETENSORS_SUFFIX)
     paths = {shard: folder_file(folder, shard) for shard in sorted(set(weight_map.values()))}
     headers = {shard: read_header(path) for shard, path in paths.items()}
     missing = [name for name, shard in weight_map.items() if name not in headers[shard]]
@@ -211,6 +217,25 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         ModelCorruptError: the header is malformed, or the file is longer or shorter than it says.
         ModelIncompleteError: the file cannot be read.
     """
+    header, base, size = _read_header(path)
+    header.pop("__metadata__", None)
+    entries = {name: _entry(path, name, value, base) for name, value in header.items()}
+    _check_ranges(path, entries, base, size)
+    return entries
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of itself.
+
+    Raises:
+        ModelCorruptError, ModelIncompleteError: as ``read_header``.
+    """
+    told = _read_header(path)[0].get("__metadata__")
+    return told if isinstance(told, dict) else {}
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The JSON object of a header, where the tensors begin, and how long the file is."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -222,11 +247,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             header = parse_json_object(file.read(length), f"the header of {path}")
     except OSError as error:
         raise ModelIncompleteError(f"{path} cannot be read: {error.strerror}") from error
-    header.pop("__metadata__", None)
-    base = 8 + length
-    entries = {name: _entry(path, name, value, base) for name, value in header.items()}
-    _check_ranges(path, entries, base, size)
-    return entries
+    return header, 8 + length, size
 
 
 def _entry(path: Path, name: str, value: object, base: int) -> TensorEntry:

@@ -14,7 +14,7 @@ from bigcode_cli.backends.graph_seat import Mode, Seat
 from bigcode_cli.backends.torch import TorchBackend
 from bigcode_cli.backends.torch_rows import TorchRows
 from bigcode_cli.engine.decode import closed_up
-from bigcode_cli.engine.protocol import Prompt
+from bigcode_cli.engine.protocol import Backend, Prompt, Rows
 from bigcode_cli.errors import ModelTooLargeError
 from bigcode_cli.model.cache import KVCache
 from tests.backends.wide import (
@@ -25,6 +25,8 @@ from tests.backends.wide import (
     VOCAB,
     graph_backend,
     ids_of,
+    native_backend,
+    needs_engine,
     prompt,
     wide_backend,
 )
@@ -63,10 +65,10 @@ def asked(length: int, budget: int, kind: int, seed: int) -> Prompt:
 class Traffic:
     """Rows that come and go by chance; what each gives is checked at once."""
 
-    def __init__(self, backend: TorchBackend, *, multi_query: bool, kinds: int, seed: int) -> None:
+    def __init__(self, backend: Backend, *, multi_query: bool, kinds: int, seed: int) -> None:
         self._backend, self._multi_query, self._kinds = backend, multi_query, kinds
         self._chance = random.Random(seed)
-        self._rows: TorchRows | None = None
+        self._rows: Rows | None = None
         self._live: list[Asked] = []
         self.joined = self.most = 0
 
@@ -167,6 +169,18 @@ def test_rows_that_join_and_leave_give_what_they_give_alone(
 @pytest.mark.parametrize("seed", range(3))
 def test_so_they_do_in_seats(seed: int, multi_query: bool, kinds: int) -> None:
     backend = graph_backend(multi_query=multi_query)
+    traffic = Traffic(backend, multi_query=multi_query, kinds=kinds, seed=seed)
+    traffic.run(120)
+    assert traffic.joined > 15
+    assert traffic.most > 5
+
+
+@needs_engine
+@pytest.mark.parametrize("kinds", [1, len(KINDS)], ids=["greedy", "mix"])
+@pytest.mark.parametrize("multi_query", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_so_they_do_in_the_native_engine(seed: int, multi_query: bool, kinds: int) -> None:
+    backend = native_backend(multi_query=multi_query)
     traffic = Traffic(backend, multi_query=multi_query, kinds=kinds, seed=seed)
     traffic.run(120)
     assert traffic.joined > 15

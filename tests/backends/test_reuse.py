@@ -1,17 +1,30 @@
 """Prompts that begin like the last one: nothing but the time they take may differ."""
 
 import dataclasses
+from typing import Protocol
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigcode_cli.backends import native as native_module
 from bigcode_cli.backends import torch as backend_module
+from bigcode_cli.backends.native import NativeBackend
 from bigcode_cli.backends.reuse import MIN_REUSED
 from bigcode_cli.backends.torch import TorchBackend
+from bigcode_cli.engine.protocol import Backend
 from bigcode_cli.errors import ModelTooLargeError
-from tests.backends.wide import SAMPLED, VOCAB, ids_of, prompt, wide_backend
+from tests.backends.wide import (
+    NATIVE,
+    SAMPLED,
+    VOCAB,
+    ids_of,
+    native_backend,
+    needs_engine,
+    prompt,
+    wide_backend,
+)
 
 LONG = [(7 * i) % 50 for i in range(80)]
 STEPS = 6
@@ -29,20 +42,42 @@ def edited(draw: st.DrawFn, prompts: list[list[int]]) -> list[int]:
     return (last[:start] + new + last[stop:])[:150] or [1]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["multi-query", "multi-head"])
-def model(request: pytest.FixtureRequest) -> TorchBackend:
-    return wide_backend(multi_query=request.param)
+either = pytest.mark.parametrize("opened", [pytest.param(wide_backend, id="torch"), NATIVE])
 
 
-def fresh(backend: TorchBackend) -> TorchBackend:
+class Opener(Protocol):
+    """How a backend before ``wide_model`` is made."""
+
+    def __call__(self, *, multi_query: bool = True) -> Backend: ...
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((True, wide_backend), id="multi-query"),
+        pytest.param((False, wide_backend), id="multi-head"),
+        pytest.param((True, native_backend), id="multi-query-native", marks=needs_engine),
+        pytest.param((False, native_backend), id="multi-head-native", marks=needs_engine),
+    ],
+)
+def model(request: pytest.FixtureRequest) -> Backend:
+    multi_query, opened = request.param
+    backend: Backend = opened(multi_query=multi_query)
+    return backend
+
+
+def fresh(backend: Backend) -> Backend:
     """The same model with nothing kept."""
+    if isinstance(backend, NativeBackend):
+        return NativeBackend(backend._engine, backend.info)
+    assert isinstance(backend, TorchBackend)
     return TorchBackend(backend._model, backend.info)
 
 
 @settings(max_examples=20)
 @given(st.data())
 def test_edited_prompts_give_what_a_fresh_prefill_gives(
-    model: TorchBackend, data: st.DataObject
+    model: Backend, data: st.DataObject
 ) -> None:
     backend = fresh(model)
     prompts = [list(LONG)]
@@ -60,12 +95,13 @@ def test_edited_prompts_give_what_a_fresh_prefill_gives(
         prompts.append(data.draw(edited([prompts[-1] + sampled[:accepted]])))
 
 
-def reused(backend: TorchBackend, ids: list[int]) -> int:
+def reused(backend: Backend, ids: list[int]) -> int:
     return backend.prefill([prompt(ids, STEPS)]).reused
 
 
-def test_only_what_follows_the_first_difference_is_fed() -> None:
-    backend = wide_backend()
+@either
+def test_only_what_follows_the_first_difference_is_fed(opened: Opener) -> None:
+    backend = opened()
     assert reused(backend, LONG) == 0
     assert reused(backend, [*LONG, 90, 91]) == len(LONG)
     assert reused(backend, [*LONG[:40], 92, *LONG[40:]]) == 40
@@ -74,21 +110,24 @@ def test_only_what_follows_the_first_difference_is_fed() -> None:
     assert reused(backend, [93, *LONG]) == len(LONG)
 
 
-def test_tokens_that_were_generated_are_reused_once_they_were_fed() -> None:
-    backend = wide_backend()
+@either
+def test_tokens_that_were_generated_are_reused_once_they_were_fed(opened: Opener) -> None:
+    backend = opened()
     rows = backend.prefill([prompt(LONG, STEPS)])
     sampled = [token.id for _ in range(4) for token in rows.step()]
     assert reused(backend, [*LONG, *sampled, 90]) == len(LONG) + 3
 
 
-def test_few_tokens_in_common_are_computed_anew() -> None:
-    backend = wide_backend()
+@either
+def test_few_tokens_in_common_are_computed_anew(opened: Opener) -> None:
+    backend = opened()
     backend.prefill([prompt(LONG, STEPS)])
     assert reused(backend, [*LONG[: MIN_REUSED - 1], 90, 91]) == 0
 
 
-def test_rows_go_on_after_their_beginning_was_reused() -> None:
-    backend = wide_backend()
+@either
+def test_rows_go_on_after_their_beginning_was_reused(opened: Opener) -> None:
+    backend = opened()
     expected = ids_of(fresh(backend), [prompt(LONG, 20)], 20)[0]
     rows = backend.prefill([prompt(LONG, 20)])
     got = [token.id for _ in range(5) for token in rows.step()]
@@ -100,8 +139,9 @@ def test_rows_go_on_after_their_beginning_was_reused() -> None:
     assert got == expected
 
 
-def test_candidates_share_what_was_kept_and_leave_their_prompt_behind() -> None:
-    backend = wide_backend()
+@either
+def test_candidates_share_what_was_kept_and_leave_their_prompt_behind(opened: Opener) -> None:
+    backend = opened()
     backend.prefill([prompt(LONG, STEPS)])
     asked = prompt([*LONG, 8], 20, SAMPLED, seeds=[1, 2, 3])
     rows = backend.prefill([asked])
@@ -111,25 +151,29 @@ def test_candidates_share_what_was_kept_and_leave_their_prompt_behind() -> None:
     assert reused(backend, [*LONG, 8, 9]) == len(LONG) + 1
 
 
-def test_a_batch_of_prompts_neither_takes_nor_replaces_what_is_kept() -> None:
-    backend = wide_backend()
+@either
+def test_a_batch_of_prompts_neither_takes_nor_replaces_what_is_kept(opened: Opener) -> None:
+    backend = opened()
     backend.prefill([prompt(LONG, STEPS)])
     assert backend.prefill([prompt(LONG, STEPS), prompt([1, 2], STEPS)]).reused == 0
     assert reused(backend, [*LONG, 4]) == len(LONG)
 
 
-def test_what_was_forgotten_is_not_reused() -> None:
-    backend = wide_backend()
+@either
+def test_what_was_forgotten_is_not_reused(opened: Opener) -> None:
+    backend = opened()
     backend.prefill([prompt(LONG, STEPS)])
     backend.forget()
     assert reused(backend, LONG) == 0
 
 
+@either
 def test_a_prefill_that_was_interrupted_is_reused_as_far_as_it_came(
-    monkeypatch: pytest.MonkeyPatch,
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend_module, "PREFILL_CHUNK", 20)
-    backend = wide_backend()
+    monkeypatch.setattr(native_module, "CHUNK", 20)
+    backend = opened()
 
     for done, _ in backend.prefilling([prompt(LONG, STEPS)]):
         if done == 60:
@@ -155,13 +199,18 @@ def test_nothing_is_noted_behind_a_step_that_failed() -> None:
     assert reused(backend, asked) <= len(LONG) + 1
 
 
-def test_what_is_kept_gives_way_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = wide_backend()
+@either
+def test_what_is_kept_gives_way_where_memory_is_short(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = opened()
     backend.prefill([prompt(LONG, STEPS)])
     room = iter([10_000, 10_000_000, 10_000_000])
     monkeypatch.setattr(backend_module, "free_bytes", lambda _: next(room))
+    monkeypatch.setattr(native_module, "free_host_bytes", lambda: next(room))
     assert reused(backend, LONG) == 0
     assert reused(backend, LONG) == len(LONG) - 1
     monkeypatch.setattr(backend_module, "free_bytes", lambda _: 10_000)
+    monkeypatch.setattr(native_module, "free_host_bytes", lambda: 10_000)
     with pytest.raises(ModelTooLargeError):
         backend.prefill([prompt(LONG, STEPS)])

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from bigcode_cli.backends.torch import TorchBackend
-from bigcode_cli.engine.protocol import BackendInfo, Prompt, Rows, Token
+from bigcode_cli.engine.protocol import Backend, BackendInfo, Prompt, Rows, Token
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import SamplingOptions
 from tests.backends.wide import (
     GREEDY,
+    NATIVE,
     SAMPLED,
     VOCAB,
     graph_backend,
@@ -35,13 +36,16 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
-either = pytest.mark.parametrize("opened", [wide_backend, graph_backend], ids=["torch", "graph"])
+either = pytest.mark.parametrize(
+    "opened",
+    [pytest.param(wide_backend, id="torch"), pytest.param(graph_backend, id="graph"), NATIVE],
+)
 
 
 class Opener(Protocol):
     """How a backend before ``wide_model`` is made."""
 
-    def __call__(self, *, multi_query: bool = True) -> TorchBackend: ...
+    def __call__(self, *, multi_query: bool = True) -> Backend: ...
 
 
 def guessed(wanted: Sequence[int], chance: random.Random) -> list[int]:

@@ -1,12 +1,17 @@
-"""A small random model behind either backend, and prompts for it."""
+"""A small random model behind each backend, and prompts for it."""
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 
 from bigcode_cli.backends.graph import GraphBackend, StepMaker, plain
+from bigcode_cli.backends.native import NativeBackend, info_of
+from bigcode_cli.backends.native_random import tensors_of
 from bigcode_cli.backends.torch import TorchBackend
-from bigcode_cli.engine.protocol import BackendInfo, Prompt, Sampler
+from bigcode_cli.engine.protocol import Backend, BackendInfo, Prompt, Sampler
+from bigcode_cli.kernels.native.library import is_built
+from bigcode_cli.kernels.native.model import Engine
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
 from bigcode_cli.model.config import GPTBigCodeConfig
 from bigcode_cli.records import SamplingOptions
@@ -22,6 +27,23 @@ def wide_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> Tor
     """``wide_model`` behind the PyTorch backend."""
     model, info = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
     return TorchBackend(model, info)
+
+
+def native_backend(*, multi_query: bool = True, sampled_vocab: int = VOCAB) -> NativeBackend:
+    """``wide_model`` behind the native backend."""
+    model, _ = wide_model(multi_query=multi_query, sampled_vocab=sampled_vocab)
+    return native_of(model, sampled_vocab)
+
+
+def native_of(model: GPTBigCodeForCausalLM, vocab: int) -> NativeBackend:
+    """A model of float32 weights behind the native backend."""
+    tensors = tensors_of(model)
+    engine = Engine(model.config, tensors, vocab=vocab, threads=2, quantises=False)
+    return NativeBackend(engine, info_of(engine, "float32", 0))
+
+
+needs_engine = pytest.mark.skipif(not is_built(), reason="the native engine is not built")
+NATIVE = pytest.param(native_backend, id="native", marks=needs_engine)
 
 
 def graph_backend(
@@ -80,7 +102,7 @@ def prompt(
     return Prompt(ids=tuple(ids), samplers=samplers, max_new_tokens=tokens)
 
 
-def ids_of(backend: TorchBackend, prompts: Sequence[Prompt], steps: int) -> list[list[int]]:
+def ids_of(backend: Backend, prompts: Sequence[Prompt], steps: int) -> list[list[int]]:
     rows = backend.prefill(prompts)
     return [
         list(row) for row in zip(*[[t.id for t in rows.step()] for _ in range(steps)], strict=True)

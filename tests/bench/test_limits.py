@@ -24,6 +24,9 @@ def test_the_limits_are_those_of_real_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.buffer_bytes == 2**24
     assert 1e8 < found.copy <= found.read < 1e13
     assert 1e7 < found.flops < 1e15
+    assert found.read_one is not None
+    assert 1e8 < found.read_one <= found.read
+    assert found.threads == torch.get_num_threads()
 
 
 @pytest.mark.parametrize("config", [CONFIG, UNTIED, WIDE])

@@ -31,3 +31,13 @@ def test_the_ratio_is_to_the_fastest_peer_of_the_case() -> None:
         "|  | 90 % |",
     ]
     assert table([]) == ""
+
+
+def test_a_column_that_tells_nothing_is_left_out() -> None:
+    told = {"gpu": None, "cpu": "A CPU", "threads": 1, "model": "33m", "weights": "int8"}
+    answer = {"environment": told, "results": [row("tg128", "bigcode", 200)]}
+    assert table([answer]).splitlines() == [
+        "| hardware | model | weights | test | ours |",
+        "| --- | --- | --- | --- | ---: |",
+        "| 1 thread of A CPU | 33m | int8 | tg128 | 200 |",
+    ]

@@ -18,7 +18,8 @@ from bigcode_cli.errors import ModelTooLargeError
 from bigcode_cli.kernels.weights import Weights
 from bigcode_cli.model.cache import KVCache
 from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
-from bigcode_cli.model.quantize import install, is_quantized, quantize_int4, quantize_int8
+from bigcode_cli.model.names import is_quantized
+from bigcode_cli.model.quantize import install, quantize_int4, quantize_int8
 from bigcode_cli.records import Silence
 from tests.backends.wide import VOCAB, ids_of, prompt, wide_model
 

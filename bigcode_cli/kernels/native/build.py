@@ -12,27 +12,20 @@ out of bounds and at undefined behaviour, or else at a data race::
 Each instruction set has a file of its own, compiled for it; which one runs is chosen at run time.
 """
 
-import argparse
+import hashlib
 import os
 import platform
-import shlex
-import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
 NAME = "engine.dylib" if sys.platform == "darwin" else "engine.so"
 
 _FLAGS = [
-    "-std=c++17",
-    "-O3",
-    "-fPIC",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-    "-fno-trapping-math",
+    *("-std=c++17", "-O3", "-fPIC"),
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 ]
+_RUNTIME = "-lc++" if sys.platform == "darwin" else "-lstdc++"  # which a C compiler leaves out
 _SANITIZE = {
     "address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g", "-O1"],
     "thread": ["-fsanitize=thread", "-g", "-O1"],
@@ -48,8 +41,18 @@ _ARM = {"isa_neon.cpp": ["-march=armv8.2-a+dotprod"]}
 _OWN = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 
+def sources_digest() -> str:
+    """A hash of all sources, which the engine knows of its own: an older one is not called."""
+    whole = hashlib.sha256()
+    for path in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
+        whole.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return whole.hexdigest()
+
+
 def compiler() -> list[str]:
     """What ``CXX`` or else ``CC`` names; by default ``c++``."""
+    import shlex
+
     return shlex.split(os.environ.get("CXX") or os.environ.get("CC") or "c++")
 
 
@@ -69,6 +72,11 @@ def build(out: Path, *, sanitize: str | None = None) -> None:
         OSError: there is no such compiler.
         subprocess.CalledProcessError: it fails.
     """
+    # The engine is loaded without what only its compilation needs.
+    import subprocess
+    import tempfile
+    from concurrent.futures import ThreadPoolExecutor
+
     watch = _SANITIZE[sanitize] if sanitize else []
     with tempfile.TemporaryDirectory() as folder:
 
@@ -78,17 +86,23 @@ def build(out: Path, *, sanitize: str | None = None) -> None:
             subprocess.run([*compiler(), *flags, "-c", str(source), "-o", target], check=True)
             return target
 
+        told = Path(folder, "sources.cpp")
+        told.write_text(
+            f'extern "C" const char *bigcode_sources() {{ return "{sources_digest()}"; }}\n'
+        )
         with ThreadPoolExecutor() as pool:
-            objects = list(pool.map(compiled, sorted(SOURCES.glob("*.cpp"))))
+            objects = list(pool.map(compiled, [*sorted(SOURCES.glob("*.cpp")), told]))
         # Whoever has the library open keeps the one that it has.
         part = out.with_name(out.name + ".part")
         link = [*compiler(), *_FLAGS, *watch, "-shared", "-pthread", *objects, "-o", str(part)]
-        subprocess.run([*link, "-lstdc++", "-lm"], check=True)
+        subprocess.run([*link, _RUNTIME, "-lm"], check=True)
         part.replace(out)
 
 
 def main() -> None:
     """See the module's beginning."""
+    import argparse
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sanitize", choices=_SANITIZE)
     build(SOURCES / NAME, sanitize=parser.parse_args().sanitize)

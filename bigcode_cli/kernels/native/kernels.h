@@ -35,15 +35,18 @@ struct Matrix {
 
 // Vectors that were quantised on the fly: x = factor * code, a factor for each kChunk columns.
 struct Codes {
-  const int8_t *codes;     // (tokens, padded): see padded_columns
+  const int8_t *codes;     // of each token `columns`, filled up to whole groups with zeros
+  int64_t stride;          // between a token's codes and the next one's
+  int columns;
   const float *factors;    // (tokens, chunks)
   const float *sums;       // (tokens, groups): of each group's codes, times their factor
   bool dealt;              // each group's even columns before its odd ones, as int4 holds them
 };
 
-// What a matrix is multiplied by: `(tokens, columns)`, and its codes where they are to be used.
+// What a matrix is multiplied by: tokens, and their codes where these are to be used.
 struct Inputs {
   const float *values;
+  int64_t stride;      // between a token's numbers and the next one's
   const Codes *codes;  // nullptr: the numbers themselves
   int tokens;
 };

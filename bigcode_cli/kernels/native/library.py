@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bigcode_cli.kernels.native.build import NAME
+from bigcode_cli.kernels.native.build import NAME, sources_digest
 
 OUT_OF_MEMORY = 1
 REFUSED = 2
@@ -76,6 +76,7 @@ class Sampling(ctypes.Structure):
 _INTS = POINTER(c_int32)
 _FLOATS = POINTER(c_float)
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "bigcode_sources": (c_char_p, ()),
     "bigcode_sizes": (None, (_INTS,)),
     "bigcode_instructions": (c_char_p, (c_char_p,)),
     "bigcode_model": (
@@ -118,16 +119,28 @@ def is_built() -> bool:
 
 
 @cache
+def load_error() -> str | None:
+    """Why the engine that was built does not load here; ``None`` where it does."""
+    try:
+        library()
+    except (OSError, AttributeError) as error:
+        return str(error)
+    return None
+
+
+@cache
 def library() -> ctypes.CDLL:
     """The engine.
 
     Raises:
-        OSError: it was not built, or does not load here.
+        OSError: it was not built, not from the sources beside it, or does not load here.
     """
     engine = ctypes.CDLL(str(Path(__file__).with_name(NAME)))
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(engine, name)
         function.restype, function.argtypes = result, arguments
+    if engine.bigcode_sources().decode() != sources_digest():
+        raise OSError("it was built from other sources")
     return engine
 
 

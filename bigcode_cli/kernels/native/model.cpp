@@ -7,13 +7,18 @@ namespace bigcode {
 namespace {
 
 // Rows of a matrix that are one piece of work, at least: less is not worth a thread's look.
-constexpr int kLeastRows = 16;
+constexpr int kLeastRows = 32;
 // Pieces for each thread: whoever is put aside by the system leaves the rest to the others.
 constexpr int kPieces = 4;
 // Queries of a piece of attention.
 constexpr int kQueries = 16;
 // Logits in memory at once when texts are scored.
-constexpr int kScored = 64;
+constexpr int kScored = 96;
+
+// Numbers from one token's vector to the next one's: of a power of two all would fall to the same few
+// places of the caches.
+int64_t apart(int columns) { return columns + 16; }
+int64_t codes_apart(int columns) { return padded_columns(columns) + 64; }
 
 }  // namespace
 
@@ -52,11 +57,11 @@ void Model::reserve(int tokens, int longest) {
     const int widest = std::max(geometry.inner, geometry.width);
     const int projected = geometry.width + 2 * geometry.kv_heads * geometry.head_dim;
     hidden_.resize(int64_t{tokens} * geometry.width);
-    normed_.resize(int64_t{tokens} * geometry.width);
-    attended_.resize(int64_t{tokens} * geometry.width);
+    normed_.resize(tokens * apart(geometry.width));
+    attended_.resize(tokens * apart(geometry.width));
     projected_.resize(int64_t{tokens} * projected);
-    inner_.resize(int64_t{tokens} * geometry.inner);
-    codes_.resize(int64_t{tokens} * padded_columns(widest));
+    inner_.resize(tokens * apart(geometry.inner));
+    codes_.resize(tokens * codes_apart(widest));
     factors_.resize(int64_t{tokens} * chunks_of(widest));
     sums_.resize(int64_t{tokens} * groups_of(widest));
     sums_out_.resize(int64_t{tokens} * widest);
@@ -86,15 +91,17 @@ void Model::feed(const Feed *rows, int count, const int32_t *wanted, int wanted_
   for (int number = 0; number < geometry.layers; ++number) {
     const Layer &layer = layers[number];
     normalise(layer.before_attention, hidden_.data(), tokens);
-    multiply(layer.projection, projected, normed_.data(), tokens, projected_.data(), projected,
-             Then::kStore);
+    multiply(layer.projection, projected, normed_.data(), apart(width), tokens,
+             projected_.data(), projected, Then::kStore);
     append(number, rows, count);
     attend(number, rows, count);
-    multiply(layer.output, width, attended_.data(), tokens, hidden_.data(), width, Then::kAdd);
+    multiply(layer.output, width, attended_.data(), apart(width), tokens, hidden_.data(), width,
+             Then::kAdd);
     normalise(layer.before_mlp, hidden_.data(), tokens);
-    multiply(layer.up, geometry.inner, normed_.data(), tokens, inner_.data(), geometry.inner,
-             Then::kActivate);
-    multiply(layer.down, width, inner_.data(), tokens, hidden_.data(), width, Then::kAdd);
+    multiply(layer.up, geometry.inner, normed_.data(), apart(width), tokens, inner_.data(),
+             apart(geometry.inner), Then::kActivate);
+    multiply(layer.down, width, inner_.data(), apart(geometry.inner), tokens, hidden_.data(),
+             width, Then::kAdd);
   }
   for (int row = 0; row < count; ++row) rows[row].cache->length += rows[row].count;
   for (int place = 0; place < wanted_count; ++place) {
@@ -109,10 +116,11 @@ void Model::embed(const Feed *rows, int count) {
     for (int i = 0; i < rows[row].count; ++i) {
       const int64_t id = rows[row].ids[i], position = rows[row].cache->length + i;
       float *to = hidden_.data() + int64_t{tokens_before_[row] + i} * width;
-      float *added = normed_.data() + int64_t{tokens_before_[row] + i} * width;
+      float *added = normed_.data();
       kernels.widen(tokens.format, tokens.weights, id * width, width,
                     tokens.scales == nullptr ? 1.0f : tokens.scales[id], to);
-      kernels.widen(positions.format, positions.weights, position * width, width, 1.0f, added);
+      kernels.widen(positions.format, positions.weights, position * width, width,
+                    positions.scales == nullptr ? 1.0f : positions.scales[position], added);
       for (int column = 0; column < width; ++column) to[column] += added[column];
     }
   }
@@ -122,7 +130,7 @@ void Model::normalise(const Norm &norm, const float *from, int count) {
   const int width = geometry.width;
   const auto one = [&](int token, int) {
     kernels.normalise(from + int64_t{token} * width, norm.gain.data(), norm.shift.data(),
-                      norm.epsilon, width, normed_.data() + int64_t{token} * width);
+                      norm.epsilon, width, normed_.data() + token * apart(width));
   };
   if (count < pool_.threads() * 4) {
     for (int token = 0; token < count; ++token) one(token, 0);
@@ -175,8 +183,8 @@ void Model::attend(int layer, const Feed *rows, int count) {
     // With one key head queries lie side by side; else each before its key and value.
     task.queries = projected_.data() + before * stride + (kv_heads == 1 ? 0 : 3 * head * dim);
     task.query_stride = static_cast<int>(stride);
-    task.out = attended_.data() + before * geometry.width + int64_t{head} * shared * dim;
-    task.out_stride = geometry.width;
+    task.out = attended_.data() + before * apart(geometry.width) + int64_t{head} * shared * dim;
+    task.out_stride = static_cast<int>(apart(geometry.width));
     task.heads = shared;
     task.first = first;
     task.count = std::min(queries, rows[row].count * shared - first);
@@ -189,17 +197,18 @@ void Model::attend(int layer, const Feed *rows, int count) {
   });
 }
 
-void Model::multiply(const Matrix &matrix, int rows, const float *from, int count, float *out,
-                     int64_t stride, Then then) {
+void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t from_stride,
+                     int count, float *out, int64_t stride, Then then) {
   const bool is_int = matrix.format == Format::kInt8 || matrix.format == Format::kInt4;
   const bool quantises = is_int && (quantises_ || matrix.format == Format::kInt4);
-  Codes codes{codes_.data(), factors_.data(), sums_.data(), matrix.format == Format::kInt4};
-  Inputs inputs{from, quantises ? &codes : nullptr, count};
+  const Codes codes{codes_.data(),   codes_apart(matrix.columns), matrix.columns,
+                    factors_.data(), sums_.data(),                matrix.format == Format::kInt4};
+  const Inputs inputs{from, from_stride, quantises ? &codes : nullptr, count};
   if (quantises) {
     const int columns = matrix.columns;
     const auto one = [&](int token, int) {
-      kernels.quantise(from + int64_t{token} * columns, columns, codes.dealt,
-                       codes_.data() + int64_t{token} * padded_columns(columns),
+      kernels.quantise(from + token * from_stride, columns, codes.dealt,
+                       codes_.data() + token * codes.stride,
                        factors_.data() + int64_t{token} * chunks_of(columns),
                        sums_.data() + int64_t{token} * groups_of(columns));
     };
@@ -233,7 +242,8 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int coun
 
 void Model::name(const float *states, int count, float *logits) {
   reserve(count, 0);
-  multiply(head, geometry.vocab, states, count, logits, geometry.vocab, Then::kStore);
+  multiply(head, geometry.vocab, states, geometry.width, count, logits, geometry.vocab,
+           Then::kStore);
 }
 
 void Model::score(const float *states, int count, const int32_t *targets, float *told) {

@@ -92,8 +92,8 @@ class Model {
   void append(int layer, const Feed *rows, int count);
   // out (+)= matrix * from + bias, then the activation; `rows` of the matrix.
   enum class Then { kStore, kAdd, kActivate };
-  void multiply(const Matrix &matrix, int rows, const float *from, int tokens, float *out,
-                int64_t stride, Then then);
+  void multiply(const Matrix &matrix, int rows, const float *from, int64_t from_stride,
+                int tokens, float *out, int64_t stride, Then then);
   void reserve(int tokens, int longest);
 
   Pool pool_;

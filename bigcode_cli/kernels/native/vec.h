@@ -30,7 +30,8 @@ constexpr int kLanes = 4;
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 
-inline Floats all(float x) { return Floats{} + x; }
+// x - 0 is x, and compiles to one broadcast; 0 + x is not where x is -0, and does not.
+inline Floats all(float x) { return x - Floats{}; }
 inline Ints all(int32_t x) { return Ints{} + x; }
 
 template <typename Vector, typename Number>
@@ -62,8 +63,16 @@ inline Floats floats(const Brain *from) {
 }
 
 inline Floats floats(const int8_t *from) {
-  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
-  return converted(__builtin_convertvector(load<Bytes>(from), Ints));
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i *>(from));
+  return reinterpret_cast<Floats>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)));
+#elif defined(__AVX2__)
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(from));
+  return reinterpret_cast<Floats>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+#else
+  typedef int8_t Some __attribute__((vector_size(kLanes)));
+  return converted(__builtin_convertvector(load<Some>(from), Ints));
+#endif
 }
 
 // IEEE 754 binary16 in the integer unit: the exponent is rebased by a multiplication, which also
@@ -108,9 +117,25 @@ inline float single(const Brain *from) {
   return result;
 }
 
-inline float sum(Floats x) {
+// Both halves of a vector, added.
 #if defined(__AVX512F__)
-  return _mm512_reduce_add_ps(reinterpret_cast<__m512>(x));
+inline __m256 halves(Floats x) {
+  // Not _mm512_extractf32x8_ps: of its unused lanes GCC 12 warns.
+  const __m512 y = reinterpret_cast<__m512>(x);
+  const __m512 upper = _mm512_shuffle_f32x4(y, y, 0x4e);
+  return _mm512_castps512_ps256(_mm512_add_ps(y, upper));
+}
+#elif defined(__AVX2__)
+inline __m256 halves(Floats x) { return reinterpret_cast<__m256>(x); }
+#endif
+
+inline float sum(Floats x) {
+#if defined(__AVX2__)
+  // In the order of sums_of: a sum must not depend on who is summed beside it.
+  const __m256 pairs = _mm256_hadd_ps(halves(x), halves(x));
+  const __m256 fours = _mm256_hadd_ps(pairs, pairs);
+  return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(fours),
+                                  _mm256_extractf128_ps(fours, 1)));
 #else
   float half[kLanes];
   store(half, x);
@@ -119,6 +144,22 @@ inline float sum(Floats x) {
   }
   return half[0];
 #endif
+}
+
+// The sums of several vectors; of four it takes little more than of one.
+template <int kCount>
+inline void sums_of(const Floats *x, float *to) {
+  int i = 0;
+#if defined(__AVX2__)
+  for (; i + 4 <= kCount; i += 4) {
+    const __m256 ab = _mm256_hadd_ps(halves(x[i]), halves(x[i + 1]));
+    const __m256 cd = _mm256_hadd_ps(halves(x[i + 2]), halves(x[i + 3]));
+    const __m256 abcd = _mm256_hadd_ps(ab, cd);
+    _mm_storeu_ps(to + i, _mm_add_ps(_mm256_castps256_ps128(abcd),
+                                     _mm256_extractf128_ps(abcd, 1)));
+  }
+#endif
+  for (; i < kCount; ++i) to[i] = sum(x[i]);
 }
 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
@@ -157,21 +198,20 @@ constexpr int kBytes = kLanes * 4;
 typedef int8_t Bytes __attribute__((vector_size(kBytes)));
 
 #if defined(__AVX512VNNI__)
-// `codes` + 128 as unsigned numbers, so the sum is by 128 * (sum of numbers) too large: kShift.
+// Of unsigned codes and signed numbers: codes are taken as what they exceed -128 by, so the sum is by
+// 128 * (sum of numbers) too large.
 constexpr int kShift = 128;
+inline Bytes shifted(Bytes codes) { return codes ^ static_cast<int8_t>(-128); }
 inline Ints dot(Ints sums, Bytes codes, Bytes numbers) {
-  const __m512i moved = _mm512_xor_si512(reinterpret_cast<__m512i>(codes), _mm512_set1_epi8(-128));
-  return reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums), moved,
-                                                    reinterpret_cast<__m512i>(numbers)));
-}
-// Codes that are not negative, 0 … 15.
-inline Ints dot_small(Ints sums, Bytes codes, Bytes numbers) {
   return reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums),
                                                     reinterpret_cast<__m512i>(codes),
                                                     reinterpret_cast<__m512i>(numbers)));
 }
+// Codes that are not negative, 0 … 15.
+inline Ints dot_small(Ints sums, Bytes codes, Bytes numbers) { return dot(sums, codes, numbers); }
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 constexpr int kShift = 0;
+inline Bytes shifted(Bytes codes) { return codes; }
 // Pairs of unsigned times signed bytes saturate at 16 bits: of 255 * 127 * 2, so bytes are widened.
 inline Ints dot(Ints sums, Bytes codes, Bytes numbers) {
   const __m256i a = reinterpret_cast<__m256i>(codes), b = reinterpret_cast<__m256i>(numbers);
@@ -188,10 +228,12 @@ inline Ints dot_small(Ints sums, Bytes codes, Bytes numbers) {
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
 constexpr int kShift = 0;
+inline Bytes shifted(Bytes codes) { return codes; }
 inline Ints dot(Ints sums, Bytes codes, Bytes numbers) { return vdotq_s32(sums, codes, numbers); }
 inline Ints dot_small(Ints sums, Bytes codes, Bytes numbers) { return dot(sums, codes, numbers); }
 #else
 constexpr int kShift = 0;
+inline Bytes shifted(Bytes codes) { return codes; }
 inline Ints dot(Ints sums, Bytes codes, Bytes numbers) {
   for (int byte = 0; byte < kBytes; ++byte) sums[byte / 4] += codes[byte] * numbers[byte];
   return sums;

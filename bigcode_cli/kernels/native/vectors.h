@@ -49,17 +49,27 @@ void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *fac
     const float inverse = has_codes ? 1 / factor : 0;
     factors[chunk] = factor;
     for (int start = from; start < from + count; start += kGroup) {
-      int32_t sum = 0;
-      int8_t *group = codes + start;
-      for (int i = 0; i < kGroup; ++i) {
+      float near[kGroup] = {};
+      const int some = std::min(kGroup, columns - start);
+      if (has_codes) {
         // 1.5 * 2^23 rounds to the nearest whole number, of two the even one.
-        const float near = has_codes && start + i < columns
-            ? (x[start + i] * inverse + 12582912.0f) - 12582912.0f : 0.0f;
-        const auto code = static_cast<int8_t>(near);
-        sum += code;
-        group[dealt ? (i & 1) * (kGroup / 2) + i / 2 : i] = code;
+        for (int i = 0; i < some; ++i) {
+          near[i] = (x[start + i] * inverse + 12582912.0f) - 12582912.0f;
+        }
       }
-      sums[start / kGroup] = factor * static_cast<float>(sum);
+      int32_t whole[kGroup], total = 0;
+      for (int i = 0; i < kGroup; ++i) whole[i] = static_cast<int32_t>(near[i]);
+      for (int i = 0; i < kGroup; ++i) total += whole[i];
+      sums[start / kGroup] = factor * static_cast<float>(total);
+      int8_t *group = codes + start;
+      if (dealt) {
+        for (int i = 0; i < kGroup / 2; ++i) {
+          group[i] = static_cast<int8_t>(whole[2 * i]);
+          group[i + kGroup / 2] = static_cast<int8_t>(whole[2 * i + 1]);
+        }
+      } else {
+        for (int i = 0; i < kGroup; ++i) group[i] = static_cast<int8_t>(whole[i]);
+      }
     }
   }
 }

@@ -142,8 +142,11 @@ void check_product(const Kernels &kernels) {
   const bool coded = format == Format::kInt4 || (format == Format::kInt8 && drawn(0, 1));
   const bool dealt = format == Format::kInt4;
   const int columns = one_of({1, 3, 4, 7, 15, 16, 17, 31, 33, 63, 64, 65, 90, 128, 255, 256, 257,
-                              300, 512, 513, 700, 1030});
-  const int rows = drawn(1, 19), tokens = drawn(1, 14), groups = groups_of(columns);
+                              300, 512, 513, 700, 1030, 2050});
+  // Few tokens, and so many that panels are laid out for them.
+  const bool many = drawn(0, 2) == 0;
+  const int rows = drawn(1, many ? 70 : 19), tokens = many ? drawn(24, 40) : drawn(1, 23);
+  const int groups = groups_of(columns);
   const int first = drawn(0, rows - 1), some = drawn(1, rows - first), stride = rows + drawn(0, 3);
   const int bytes = format == Format::kFloat ? 4 : format == Format::kInt8 ? 1 : 2;
   const int64_t row_bytes = dealt ? groups * (kGroup / 2) : int64_t{columns} * bytes;
@@ -181,11 +184,12 @@ void check_product(const Kernels &kernels) {
     }
   }
   Activations x(tokens, columns, dealt);
-  const Codes codes{x.codes.data(), x.factors.data(), x.sums.data(), dealt};
+  const Codes codes{x.codes.data(),   padded_columns(columns), columns,
+                    x.factors.data(), x.sums.data(),           dealt};
   Guarded<float> out(int64_t{tokens - 1} * stride + rows);
   out.fill([] { return kUntouched; });
   const Matrix matrix{format, rows, columns, weights.data(), scales.data(), nullptr};
-  kernels.product(matrix, {x.values.data(), coded ? &codes : nullptr, tokens}, first, some,
+  kernels.product(matrix, {x.values.data(), columns, coded ? &codes : nullptr, tokens}, first, some,
                   out.data(), stride);
   char shape[120];
   std::snprintf(shape, sizeof shape, "format %d coded %d columns %d rows %d+%d/%d tokens %d",
@@ -403,7 +407,7 @@ void check_all_halves(const Kernels &kernels) {
     // What is no number or infinite spoils its row.
     for (const Format format : {Format::kHalf, Format::kBrain}) {
       const Matrix matrix{format, 1024, 64, bits.data(), nullptr, nullptr};
-      kernels.product(matrix, {x.data(), nullptr, 1}, 0, 1024, out.data(), 1024);
+      kernels.product(matrix, {x.data(), 64, nullptr, 1}, 0, 1024, out.data(), 1024);
       for (int row = 0; row < 1024; ++row) {
         const int own = row * 64 + column, end = format == Format::kHalf ? 0x7c00 : 0x7f80;
         const double exact = format == Format::kHalf ? half(own) : brain(own);
