@@ -27,8 +27,8 @@ _FLAGS = [
 ]
 _RUNTIME = "-lc++" if sys.platform == "darwin" else "-lstdc++"  # which a C compiler leaves out
 _SANITIZE = {
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"],
-    "thread": ["-fsanitize=thread", "-g"],
+    "address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g", "-O1"],
+    "thread": ["-fsanitize=thread", "-g", "-O1"],
 }
 _X86 = {
     "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],

@@ -1,6 +1,7 @@
 """The compiled engine around the weights of a PyTorch model, as its tests handle it."""
 
 import ctypes
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from bigcode_cli.kernels.native.library import (
     instructions,
     library,
 )
+
+SANITIZED = "san.so" in os.environ.get("LD_PRELOAD", "")
+"""Whether a sanitizer watches: see ``kernels/native/build.py``."""
 
 SETS = ("avx512", "avx2", "neon", "portable")
 

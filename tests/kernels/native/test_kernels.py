@@ -1,6 +1,5 @@
 """Kernels and threads by themselves, in C++ programs of this folder."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -9,9 +8,7 @@ import pytest
 
 from bigcode_cli.kernels.native.build import NAME, SOURCES
 from tests.kernels.native.conftest import Compile
-from tests.kernels.native.models import sets_here
-
-SANITIZED = "san.so" in os.environ.get("LD_PRELOAD", "")
+from tests.kernels.native.models import SANITIZED, sets_here
 
 
 def test_every_kernel_is_its_loop_and_touches_nothing_else(compiled: Compile) -> None:
