@@ -23,7 +23,7 @@ FLOORS = [
 HEAVY_OWNERS = {
     "torch": {"backends", "model", "kernels", "training", "bench"},
     "tokenizers": {"text", "training"},
-    "safetensors": {"model", "backends", "kernels", "hub"},
+    "safetensors": {"model", "backends", "kernels", "hub", "bench"},
     "huggingface_hub": {"hub"},
     "prompt_toolkit": {"cli"},
     "matplotlib": {"bench"},

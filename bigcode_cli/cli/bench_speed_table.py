@@ -118,11 +118,13 @@ def facts(content: Row) -> str:
     where = told["gpu"] or f"{told['cpu']}, {threads}"
     drawn = "random weights in " if told["random_weights"] else ""
     weights = f"{told['weights']}, " if told["weights"] != told["dtype"] else ""
-    one = f" ({limits['read_one'] / 1e9:,.1f} by one thread)" if limits.get("read_one") else ""
+    read = f"memory read {limits['read'] / 1e9:,.1f} GB/s"
+    if limits.get("read_one"):
+        read += f" ({limits['read_one'] / 1e9:,.1f} by one thread)"
     parts = [
         f"{told['model']}, {told['parameters'] / 1e6:,.1f} M parameters",
         f"{drawn}{weights}{told['dtype']} on {where}",
-        f"memory read {limits['read'] / 1e9:,.1f} GB/s{one}, copied {limits['copy'] / 1e9:,.1f} GB/s",
+        f"{read}, copied {limits['copy'] / 1e9:,.1f} GB/s",
         f"matrix product {limits['flops'] / 1e12:,.2f} TFLOP/s",
         f"bigcode {told['bigcode']}, torch {told['torch']}",
     ]
