@@ -86,10 +86,11 @@ int32_t sample(const Kernels &kernels, const float *logits, int count, const Sam
     const int32_t id = kernels.best(desk.logits.data(), count);
     return id < 0 || desk.logits[id] == kNever ? -1 : id;
   }
-  for (float &logit : desk.logits) logit /= options.temperature;
+  // The best is 0 then: divided by a very small temperature, no other is larger.
+  const float most = highest(desk.logits);
+  for (float &logit : desk.logits) logit = (logit - most) / options.temperature;
   desk.weights.resize(count);
-  const double total =
-      kernels.weigh(desk.logits.data(), count, highest(desk.logits), desk.weights.data());
+  const double total = kernels.weigh(desk.logits.data(), count, 0, desk.weights.data());
   if (std::isnan(total)) return -1;
   if (options.top_k > 0 || options.top_p < 1 || options.min_p > 0) {
     filter(desk.weights, options, total, desk.ids);
