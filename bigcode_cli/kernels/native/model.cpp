@@ -62,7 +62,7 @@ void Model::reserve(int tokens, int longest) {
     projected_.resize(int64_t{tokens} * projected);
     inner_.resize(tokens * apart(geometry.inner));
     codes_.resize(tokens * codes_apart(widest));
-    factors_.resize(int64_t{tokens} * chunks_of(widest));
+    factors_.resize(int64_t{tokens} * groups_of(widest));
     sums_.resize(int64_t{tokens} * groups_of(widest));
     sums_out_.resize(int64_t{tokens} * widest);
     room_ = tokens;
@@ -209,7 +209,7 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
     const auto one = [&](int token, int) {
       kernels.quantise(from + token * from_stride, columns, codes.dealt,
                        codes_.data() + token * codes.stride,
-                       factors_.data() + int64_t{token} * chunks_of(columns),
+                       factors_.data() + int64_t{token} * groups_of(columns),
                        sums_.data() + int64_t{token} * groups_of(columns));
     };
     if (count < pool_.threads() * 4) {

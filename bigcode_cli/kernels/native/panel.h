@@ -146,8 +146,7 @@ inline Ints codes_of(const Matrix &matrix, int row, int column) {
 void many_codes(const Matrix &matrix, const Codes &x, int tokens, int first, int rows, float *out,
                 int64_t stride) {
   const bool is_int4 = matrix.format == Format::kInt4;
-  const int step = is_int4 ? kGroup : kChunk, groups = groups_of(matrix.columns);
-  const int64_t factor_stride = chunks_of(matrix.columns);
+  const int groups = groups_of(matrix.columns);
   alignas(64) int8_t panel[kPanel * kPanelCodes];
   for (int from = 0; from < matrix.columns; from += kPanelCodes) {
     const int columns = std::min(kPanelCodes, padded_columns(matrix.columns) - from);
@@ -165,11 +164,11 @@ void many_codes(const Matrix &matrix, const Codes &x, int tokens, int first, int
           }
         }
       }
-      for (int start = 0; start < columns; start += step) {
-        const int end = std::min(columns, start + step);
+      for (int start = 0; start < columns; start += kGroup) {
+        const int end = start + kGroup, group = (from + start) / kGroup;
         alignas(64) float scales[kPanel] = {};
         for (int r = 0; r < some; ++r) {
-          scales[r] = is_int4 ? matrix.scales[int64_t{row + r} * groups + (from + start) / kGroup]
+          scales[r] = is_int4 ? matrix.scales[int64_t{row + r} * groups + group]
                               : matrix.scales[row + r];
         }
         passing(tokens, [&](auto tokens_, int token) {
@@ -189,13 +188,10 @@ void many_codes(const Matrix &matrix, const Codes &x, int tokens, int first, int
           }
           for (int t = 0; t < kTokens; ++t) {
             float *to = out + (token + t) * stride + row;
-            const float factor = x.factors[(token + t) * factor_stride + (from + start) / kChunk];
+            const int64_t at = int64_t{token + t} * groups + group;
+            const float factor = x.factors[at];
             // What the stored codes exceed theirs by: kShift of int8, 8 of int4.
-            float excess = 0;
-            for (int group = (from + start) / kGroup;
-                 group < std::min(groups, (from + end) / kGroup); ++group) {
-              excess += (is_int4 ? 8 : kShift) * x.sums[int64_t{token + t} * groups + group];
-            }
+            const float excess = (is_int4 ? 8 : kShift) * x.sums[at];
             const bool adds = from + start > 0;
             put((converted(sums[t][0]) * factor - excess) * floats(scales), adds, to, some);
             put((converted(sums[t][1]) * factor - excess) * floats(scales + kLanes), adds,

@@ -47,12 +47,12 @@ inline void float_tile(const Number *weights, int64_t row_stride, const float *x
 template <int kRows, int kTokens>
 inline void int8_tile(const int8_t *weights, int64_t row_stride, const Codes &x, int token,
                       int columns, float (&out)[kTokens][kRows]) {
-  const int chunks = chunks_of(columns), groups = groups_of(columns);
+  const int groups = groups_of(columns);
   const int64_t token_stride = x.stride;
   const int8_t *codes = x.codes + token * token_stride;
   Floats sums[kTokens][kRows] = {};
-  for (int chunk = 0; chunk < chunks; ++chunk) {
-    const int end = std::min(columns, (chunk + 1) * kChunk);
+  for (int group = 0; group < groups; ++group) {
+    const int end = std::min(columns, (group + 1) * kGroup);
     Ints parts[kTokens][kRows] = {};
     const auto across = [&](const Bytes (&row)[kRows], int column) {
       for (int t = 0; t < kTokens; ++t) {
@@ -60,7 +60,7 @@ inline void int8_tile(const int8_t *weights, int64_t row_stride, const Codes &x,
         for (int r = 0; r < kRows; ++r) parts[t][r] = dot(parts[t][r], row[r], numbers);
       }
     };
-    int column = chunk * kChunk;
+    int column = group * kGroup;
     for (; column + kBytes <= end; column += kBytes) {
       Bytes row[kRows];
       for (int r = 0; r < kRows; ++r) row[r] = shifted(load<Bytes>(weights + r * row_stride + column));
@@ -76,7 +76,7 @@ inline void int8_tile(const int8_t *weights, int64_t row_stride, const Codes &x,
       across(row, column);
     }
     for (int t = 0; t < kTokens; ++t) {
-      const Floats factor = all(x.factors[(token + t) * chunks + chunk]);
+      const Floats factor = all(x.factors[int64_t{token + t} * groups + group]);
       for (int r = 0; r < kRows; ++r) sums[t][r] += converted(parts[t][r]) * factor;
     }
   }
@@ -111,35 +111,29 @@ inline void unpack(const uint8_t *pairs, Bytes (&codes)[kPieces]) {
 template <int kRows, int kTokens>
 inline void int4_tile(const uint8_t *weights, const float *scales, const Codes &x, int token,
                       int columns, float (&out)[kTokens][kRows]) {
-  const int groups = groups_of(columns), chunks = chunks_of(columns);
+  const int groups = groups_of(columns);
   const int64_t row_stride = groups * (kGroup / 2), token_stride = x.stride;
   const int8_t *codes = x.codes + token * token_stride;
+  const float *factors = x.factors + int64_t{token} * groups;
   Floats sums[kTokens][kRows] = {};
-  for (int chunk = 0; chunk < chunks; ++chunk) {
-    const int end = std::min(groups, (chunk + 1) * (kChunk / kGroup));
-    Floats parts[kTokens][kRows] = {};
-    for (int group = chunk * (kChunk / kGroup); group < end; ++group) {
-      Bytes row[kRows][kPieces];
-      for (int r = 0; r < kRows; ++r) {
-        unpack(weights + r * row_stride + group * (kGroup / 2), row[r]);
-      }
-      for (int t = 0; t < kTokens; ++t) {
-        Ints products[kRows] = {};
-        for (int piece = 0; piece < kPieces; ++piece) {
-          const Bytes numbers =
-              load<Bytes>(codes + t * token_stride + group * kGroup + piece * kBytes);
-          for (int r = 0; r < kRows; ++r) {
-            products[r] = dot_small(products[r], row[r][piece], numbers);
-          }
-        }
-        for (int r = 0; r < kRows; ++r) {
-          parts[t][r] += converted(products[r]) * all(scales[r * groups + group]);
-        }
-      }
+  for (int group = 0; group < groups; ++group) {
+    Bytes row[kRows][kPieces];
+    for (int r = 0; r < kRows; ++r) {
+      unpack(weights + r * row_stride + group * (kGroup / 2), row[r]);
     }
     for (int t = 0; t < kTokens; ++t) {
-      const Floats factor = all(x.factors[(token + t) * chunks + chunk]);
-      for (int r = 0; r < kRows; ++r) sums[t][r] += parts[t][r] * factor;
+      Ints products[kRows] = {};
+      for (int piece = 0; piece < kPieces; ++piece) {
+        const Bytes numbers =
+            load<Bytes>(codes + t * token_stride + group * kGroup + piece * kBytes);
+        for (int r = 0; r < kRows; ++r) {
+          products[r] = dot_small(products[r], row[r][piece], numbers);
+        }
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const float factor = factors[t * groups + group] * scales[r * groups + group];
+        sums[t][r] += converted(products[r]) * all(factor);
+      }
     }
   }
   // Codes are stored as what they exceed -8 by.

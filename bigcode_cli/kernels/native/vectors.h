@@ -35,10 +35,11 @@ inline float highest_of(const float *x, int count) {
 }
 
 void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *factors, float *sums) {
-  for (int chunk = 0; chunk < chunks_of(columns); ++chunk) {
-    const int from = chunk * kChunk, count = std::min(kChunk, columns - from);
+  for (int group = 0; group < groups_of(columns); ++group) {
+    const float *from = x + group * kGroup;
+    const int count = std::min(kGroup, columns - group * kGroup);
     Floats most = {}, check = {};
-    each(x + from, count, 0, [&](int, Floats some) {
+    each(from, count, 0, [&](int, Floats some) {
       most = larger(most, larger(some, -some));
       // What is no number is passed over by a maximum, and would be lost in a code.
       check += some * 0.0f;
@@ -47,29 +48,24 @@ void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *fac
     // The inverse of a smaller one is infinite, and NaN has no code either.
     const bool has_codes = factor >= std::numeric_limits<float>::min();
     const float inverse = has_codes ? 1 / factor : 0;
-    factors[chunk] = factor;
-    for (int start = from; start < from + count; start += kGroup) {
-      float near[kGroup] = {};
-      const int some = std::min(kGroup, columns - start);
-      if (has_codes) {
-        // 1.5 * 2^23 rounds to the nearest whole number, of two the even one.
-        for (int i = 0; i < some; ++i) {
-          near[i] = (x[start + i] * inverse + 12582912.0f) - 12582912.0f;
-        }
+    float near[kGroup] = {};
+    if (has_codes) {
+      // 1.5 * 2^23 rounds to the nearest whole number, of two the even one.
+      for (int i = 0; i < count; ++i) near[i] = (from[i] * inverse + 12582912.0f) - 12582912.0f;
+    }
+    int32_t whole[kGroup], total = 0;
+    for (int i = 0; i < kGroup; ++i) whole[i] = static_cast<int32_t>(near[i]);
+    for (int i = 0; i < kGroup; ++i) total += whole[i];
+    factors[group] = factor;
+    sums[group] = factor * static_cast<float>(total);
+    int8_t *to = codes + group * kGroup;
+    if (dealt) {
+      for (int i = 0; i < kGroup / 2; ++i) {
+        to[i] = static_cast<int8_t>(whole[2 * i]);
+        to[i + kGroup / 2] = static_cast<int8_t>(whole[2 * i + 1]);
       }
-      int32_t whole[kGroup], total = 0;
-      for (int i = 0; i < kGroup; ++i) whole[i] = static_cast<int32_t>(near[i]);
-      for (int i = 0; i < kGroup; ++i) total += whole[i];
-      sums[start / kGroup] = factor * static_cast<float>(total);
-      int8_t *group = codes + start;
-      if (dealt) {
-        for (int i = 0; i < kGroup / 2; ++i) {
-          group[i] = static_cast<int8_t>(whole[2 * i]);
-          group[i + kGroup / 2] = static_cast<int8_t>(whole[2 * i + 1]);
-        }
-      } else {
-        for (int i = 0; i < kGroup; ++i) group[i] = static_cast<int8_t>(whole[i]);
-      }
+    } else {
+      for (int i = 0; i < kGroup; ++i) to[i] = static_cast<int8_t>(whole[i]);
     }
   }
 }

@@ -104,14 +104,14 @@ struct Activations {
 
   Activations(int tokens, int columns, bool dealt)
       : values(int64_t{tokens} * columns),
-        factors(int64_t{tokens} * chunks_of(columns)),
+        factors(int64_t{tokens} * groups_of(columns)),
         sums(int64_t{tokens} * groups_of(columns)),
         codes(int64_t{tokens} * padded_columns(columns)) {
     values.fill(normal);
     codes.fill([] { return int8_t{0}; });
     for (int token = 0; token < tokens; ++token) {
-      for (int chunk = 0; chunk < chunks_of(columns); ++chunk) {
-        factors[int64_t{token} * chunks_of(columns) + chunk] = 0.005f + 0.01f * drawn(0, 9);
+      for (int chunk = 0; chunk < groups_of(columns); ++chunk) {
+        factors[int64_t{token} * groups_of(columns) + chunk] = 0.005f + 0.01f * drawn(0, 9);
       }
       for (int group = 0; group < groups_of(columns); ++group) {
         int sum = 0;
@@ -121,7 +121,7 @@ struct Activations {
           codes[int64_t{token} * padded_columns(columns) + group * kGroup + place(i, dealt)] = code;
         }
         sums[int64_t{token} * groups_of(columns) + group] =
-            sum * factors[int64_t{token} * chunks_of(columns) + group * kGroup / kChunk];
+            sum * factors[int64_t{token} * groups_of(columns) + group];
       }
     }
   }
@@ -132,7 +132,7 @@ struct Activations {
     const int group = column / kGroup;
     const int64_t at = int64_t{token} * padded_columns(columns) + group * kGroup;
     return codes[at + place(column % kGroup, dealt)] *
-           double{factors[int64_t{token} * chunks_of(columns) + column / kChunk]};
+           double{factors[int64_t{token} * groups_of(columns) + column / kGroup]};
   }
 };
 
@@ -219,7 +219,7 @@ void check_quantise(const Kernels &kernels) {
   const int columns = one_of({1, 5, 63, 64, 65, 200, 256, 257, 448, 600});
   const bool dealt = drawn(0, 1);
   const int kind = drawn(0, 6);
-  Guarded<float> x(columns), factors(chunks_of(columns)), sums(groups_of(columns));
+  Guarded<float> x(columns), factors(groups_of(columns)), sums(groups_of(columns));
   Guarded<int8_t> codes(padded_columns(columns));
   const float size = kind == 1 ? 1e-40f : kind == 2 ? 1e30f : kind == 3 ? 0.0f : 1.0f;
   x.fill([&] { return std::clamp(normal(), -3.0f, 3.0f) * size; });
@@ -228,19 +228,19 @@ void check_quantise(const Kernels &kernels) {
   if (kind == 4) x[spoilt] = kNan;
   if (kind == 5) x[spoilt] = one_of({kInfinity, -kInfinity});
   kernels.quantise(x.data(), columns, dealt, codes.data(), factors.data(), sums.data());
-  for (int chunk = 0; chunk < chunks_of(columns); ++chunk) {
-    const int end = std::min(columns, (chunk + 1) * kChunk);
+  for (int chunk = 0; chunk < groups_of(columns); ++chunk) {
+    const int end = std::min(columns, (chunk + 1) * kGroup);
     float most = 0;
-    for (int i = chunk * kChunk; i < end; ++i) most = std::max(most, std::abs(x[i]));
+    for (int i = chunk * kGroup; i < end; ++i) most = std::max(most, std::abs(x[i]));
     const float factor = factors[chunk];
-    if (kind >= 4 && kind <= 5 && spoilt / kChunk == chunk) {
+    if (kind >= 4 && kind <= 5 && spoilt / kGroup == chunk) {
       expect(std::isnan(factor), "a factor says that a number is none");
     } else {
       expect(factor == most / 127, "a chunk's factor is its largest magnitude by 127");
     }
   }
   for (int group = 0; group < groups_of(columns); ++group) {
-    const float factor = factors[group * kGroup / kChunk];
+    const float factor = factors[group];
     int sum = 0;
     for (int i = 0; i < kGroup; ++i) {
       const int code = codes[group * kGroup + Activations::place(i, dealt)];

@@ -12,7 +12,7 @@ from bigcode_cli.kernels.weights import Geometry, Layer, Matrix, Norm, Weights
 from bigcode_cli.model.layers import ACTIVATION_FUNCTIONS
 from bigcode_cli.model.quantize import dequantize_int4
 
-CHUNK = 256
+CHUNK = 64
 
 
 def exact_weight(matrix: Matrix) -> Tensor:
@@ -25,7 +25,7 @@ def exact_weight(matrix: Matrix) -> Tensor:
 
 
 def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``(tokens, columns)`` to codes ``(tokens, chunks, 256)``, factors ``(tokens, chunks, 1)``.
+    """``(tokens, columns)`` to codes ``(tokens, chunks, 64)``, factors ``(tokens, chunks, 1)``.
 
     In float32 but for the product, which is rounded once: of two codes as near, the even one.
     """
