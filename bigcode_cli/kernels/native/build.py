@@ -28,10 +28,8 @@ _FLAGS = [
 _RUNTIME = "-lc++" if sys.platform == "darwin" else "-lstdc++"  # which a C compiler leaves out
 _SANITIZE = {
     "address": [
-        "-fsanitize=address,undefined,float-cast-overflow",
-        "-fno-sanitize-recover=all",
-        "-g",
-        "-O1",
+        *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"),
+        *("-g", "-O1"),
     ],
     "thread": ["-fsanitize=thread", "-g", "-O1"],
 }

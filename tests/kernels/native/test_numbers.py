@@ -28,7 +28,7 @@ def drawn(shape: Geometry, bits: int, dtype: torch.dtype = torch.float32) -> Wei
     return Numbers(dtype, bits, CPU).weights(shape)
 
 
-def ids_of(shape: Geometry, count: int = 21) -> list[int]:
+def ids_of(shape: Geometry, count: int = 33) -> list[int]:
     return torch.randint(0, shape.vocab, (count,)).tolist()
 
 

@@ -257,13 +257,13 @@ def test_scores_are_those_of_the_logits(samplers: dict[int, Sampler]) -> None:
     """More than are in memory at once; ranks of equal logits, and entropies."""
     sampler = samplers[1025]
     model = sampler.model
-    ids = torch.randint(0, 1025, (70,)).tolist()
-    done, states, logits = model.feed([model.row()], [ids], range(70))
+    ids = torch.randint(0, 1025, (120,)).tolist()
+    done, states, logits = model.feed([model.row()], [ids], range(120))
     assert done == 0
-    for targets in (torch.randint(0, 1025, (70,)), logits.argmax(-1)):
-        scores = torch.full((70, 3), torch.nan)
+    for targets in (torch.randint(0, 1025, (120,)), logits.argmax(-1)):
+        scores = torch.full((120, 3), torch.nan)
         done = library().bigcode_score(
-            model.handle, floats(states), 70, ints(targets.tolist()), floats(scores)
+            model.handle, floats(states), 120, ints(targets.tolist()), floats(scores)
         )
         assert done == 0
         expected = measure(logits, targets, detail=True).T
