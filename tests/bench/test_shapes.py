@@ -87,7 +87,7 @@ def test_random_weights_run_and_repeat(quantize: str) -> None:
 
 def test_a_peer_gets_the_very_weights() -> None:
     subject = Subject("tiny", GPTBigCodeConfig.from_dict(TINY))
-    backend, _ = subject.open(LoadOptions(device="cpu"), Silence())
+    backend, _ = subject.open(LoadOptions(device="cpu", backend="torch"), Silence())
     own = backend._model.state_dict()  # type: ignore[attr-defined]
     other = subject.plain_model(torch.device("cpu"), torch.float32).state_dict()
     assert own.keys() == other.keys()

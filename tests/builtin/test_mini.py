@@ -129,11 +129,11 @@ def test_its_export_is_plain_bfloat16_of_the_same_model(mini: ModelFolder, tmp_p
         assert torch.equal(first, second), name
 
 
-@pytest.mark.parametrize(("quantize", "limit"), [("int8", 0.001), ("int4", 0.05)])
+@pytest.mark.parametrize(("quantize", "limit"), [("int8", 0.01), ("int4", 0.05)])
 def test_quantised_it_loses_little(
     mini: ModelFolder, session: Session, quantize: Quantize, limit: float
 ) -> None:
-    """In nats a token, so 5 % of perplexity."""
+    """In nats a token, so 1 % and 5 % of perplexity: activations are rounded too, on a CPU."""
     rounded = Session.open(mini, LoadOptions(quantize=quantize))
     texts = [path.read_text(encoding="utf-8") for path in SOURCES[:4]]
     tokens = sum(len(session.tokenizer.encode(text)[:400]) for text in texts)

@@ -115,7 +115,8 @@ def test_no_input_at_a_terminal_is_a_usage_error(program: Program) -> None:
 
 class TestInterrupt:
     def test_during_load(self, model_folder: Path) -> None:
-        args = ["-X", "importtime", *command("generate", "-m", model_folder, "x")[1:]]
+        asked = command("generate", "-m", model_folder, "--backend", "torch", "x")
+        args = ["-X", "importtime", *asked[1:]]
         with subprocess.Popen(
             [command()[0], *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=environment(),
