@@ -135,7 +135,8 @@ class TerminalReporter:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
         with self._lock:
-            if self._timer is None or not self._work:
+            # One that was cancelled may have been on its way here, and another have been set since.
+            if self._timer is not threading.current_thread() or not self._work:
                 return
             self._bars = Progress(
                 SpinnerColumn(),

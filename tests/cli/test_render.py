@@ -1,3 +1,4 @@
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -44,6 +45,19 @@ def test_long_work_shows_even_while_it_is_silent() -> None:
         report.progress("loading \x1b[2J", 1, 1, "")
         wiped_and_cursor_shown = "\r\x1b[2K\x1b[?25h\r"
         assert told(terminal).endswith(wiped_and_cursor_shown)
+
+
+def test_a_timer_that_was_called_off_too_late_shows_nothing() -> None:
+    """It is on its way, for rich takes long to import, when the next one is set."""
+    with a_terminal() as terminal, TerminalReporter() as report:
+        report.progress("work", 1, 10, "B")
+        report.clear()
+        report.progress("work", 2, 10, "B")
+        called_off = threading.Thread(target=report._show)
+        called_off.start()
+        called_off.join()
+        assert report._bars is None
+        wait_for("work", terminal)
 
 
 def test_bar_counts_and_notes_stand_above_it() -> None:
