@@ -7,7 +7,7 @@ out of bounds and at undefined behaviour, or else at a data race::
     LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" \
         ASAN_OPTIONS=detect_leaks=0 pytest tests/kernels/native
     python -m bigcode_cli.kernels.native.build --sanitize thread
-    LD_PRELOAD="$(c++ -print-file-name=libtsan.so)" pytest tests/kernels/native
+    LD_PRELOAD="$(c++ -print-file-name=libtsan.so)" setarch -R pytest tests/kernels/native
 
 Each instruction set has a file of its own, compiled for it; which one runs is chosen at run time.
 """
