@@ -38,7 +38,8 @@ struct Codes {
   int64_t stride;          // between a token's codes and the next one's
   int columns;
   const float *factors;    // (tokens, groups)
-  const float *sums;       // (tokens, groups): of each group's codes, times their factor
+  const int32_t *starts;   // (tokens, groups): from what a group's sum of products is to start, for
+                           // codes of a matrix are taken as what they exceed the lowest by
   bool dealt;              // each group's even columns before its odd ones, as int4 holds them
 };
 
@@ -77,7 +78,7 @@ struct Kernels {
 
   // Codes of one vector; see Codes. Where it has no largest number the factors are NaN.
   void (*quantise)(const float *x, int columns, bool dealt, int8_t *codes, float *factors,
-                   float *sums);
+                   int32_t *starts);
 
   // LayerNorm of one vector (Ba et al. 2016).
   void (*normalise)(const float *x, const float *gain, const float *shift, float epsilon,

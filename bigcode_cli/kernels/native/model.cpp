@@ -63,7 +63,7 @@ void Model::reserve(int tokens, int longest) {
     inner_.resize(tokens * apart(geometry.inner));
     codes_.resize(tokens * codes_apart(widest));
     factors_.resize(int64_t{tokens} * groups_of(widest));
-    sums_.resize(int64_t{tokens} * groups_of(widest));
+    starts_.resize(int64_t{tokens} * groups_of(widest));
     sums_out_.resize(int64_t{tokens} * widest);
     room_ = tokens;
   }
@@ -202,7 +202,7 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
   const bool is_int = matrix.format == Format::kInt8 || matrix.format == Format::kInt4;
   const bool quantises = is_int && (quantises_ || matrix.format == Format::kInt4);
   const Codes codes{codes_.data(),   codes_apart(matrix.columns), matrix.columns,
-                    factors_.data(), sums_.data(),                matrix.format == Format::kInt4};
+                    factors_.data(), starts_.data(),              matrix.format == Format::kInt4};
   const Inputs inputs{from, from_stride, quantises ? &codes : nullptr, count};
   if (quantises) {
     const int columns = matrix.columns;
@@ -210,7 +210,7 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
       kernels.quantise(from + token * from_stride, columns, codes.dealt,
                        codes_.data() + token * codes.stride,
                        factors_.data() + int64_t{token} * groups_of(columns),
-                       sums_.data() + int64_t{token} * groups_of(columns));
+                       starts_.data() + int64_t{token} * groups_of(columns));
     };
     if (count < pool_.threads() * 4) {
       for (int token = 0; token < count; ++token) one(token, 0);

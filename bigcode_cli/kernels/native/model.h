@@ -102,7 +102,8 @@ class Model {
   int64_t scratch_each_ = 0;
   std::vector<float> hidden_, normed_, projected_, attended_, inner_, scratch_, logits_;
   std::vector<int8_t> codes_;
-  std::vector<float> factors_, sums_, sums_out_;
+  std::vector<float> factors_, sums_out_;
+  std::vector<int32_t> starts_;
   std::vector<int> tokens_before_;
 };
 

@@ -2,11 +2,16 @@
 // vectors have lanes, widened or unpacked and turned so that a vector holds one column of its rows.
 // A token's numbers are then the same for all lanes, and sums are where they belong when they are done.
 //
+// Some panels are laid out at a time, for the L2 cache to hold. By them go some tokens at a time, which
+// the L1 cache holds: copied to places that are a constant apart, for there are too few registers for
+// their addresses. Meanwhile the rows that come next are asked for.
+//
 // Included by the isa_*.cpp alone; see vec.h.
 
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "tiles.h"
 
@@ -14,48 +19,80 @@ namespace bigcode {
 namespace {
 
 constexpr int kPanel = 2 * kLanes;
-// Of columns that pass by at a time: the panel stays in the L2 cache, some tokens in the L1 cache.
-constexpr int kPanelColumns = 512, kPanelCodes = 2048;
+constexpr int kPanels = 4;
+// Bytes of a panel's row and of a token that are there at once.
+constexpr int kPanelBytes = 2048;
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kPassing = 12;
 #else
 constexpr int kPassing = 5;
 #endif
+// Between tokens: of a power of two all would fall to the same few places of the cache.
+constexpr int kApart = kPanelBytes + 64;
+
+// One of log2(kLanes) exchanges between vectors that are kWidth apart.
+template <int kWidth, int... kLane>
+inline void exchange(Ints (&x)[kLanes], std::integer_sequence<int, kLane...>) {
+  for (int i = 0; i < kLanes; ++i) {
+    if ((i & kWidth) != 0) continue;
+    const Ints a = x[i], b = x[i + kWidth];
+#if defined(__clang__)
+    x[i] = __builtin_shufflevector(a, b, (kLane & kWidth ? kLane - kWidth + kLanes : kLane)...);
+    x[i + kWidth] =
+        __builtin_shufflevector(a, b, (kLane & kWidth ? kLane + kLanes : kLane + kWidth)...);
+#else
+    x[i] = __builtin_shuffle(a, b, Ints{(kLane & kWidth ? kLane - kWidth + kLanes : kLane)...});
+    x[i + kWidth] =
+        __builtin_shuffle(a, b, Ints{(kLane & kWidth ? kLane + kLanes : kLane + kWidth)...});
+#endif
+  }
+}
 
 // Rows become columns, of as many vectors as they have lanes.
+template <int kWidth = 1>
 inline void turn(Ints (&x)[kLanes]) {
-  for (int width = 1; width < kLanes; width *= 2) {
-    Ints lower, upper;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      lower[lane] = (lane & width) == 0 ? lane : lane - width + kLanes;
-      upper[lane] = (lane & width) == 0 ? lane + width : lane + kLanes;
-    }
-    for (int i = 0; i < kLanes; ++i) {
-      if ((i & width) != 0) continue;
-#if defined(__clang__)
-      const Ints a = x[i], b = x[i + width];
-      for (int lane = 0; lane < kLanes; ++lane) {
-        x[i][lane] = lower[lane] < kLanes ? a[lower[lane]] : b[lower[lane] - kLanes];
-        x[i + width][lane] = upper[lane] < kLanes ? a[upper[lane]] : b[upper[lane] - kLanes];
+  exchange<kWidth>(x, std::make_integer_sequence<int, kLanes>{});
+  if constexpr (2 * kWidth < kLanes) turn<2 * kWidth>(x);
+}
+
+// Turns `words` 4-byte words of some rows, a vector of them at a time: `words_of(row, word)` is asked for
+// them, and `put(word, first row, vector)` is told of what rows have at a word.
+template <typename WordsOf, typename Put>
+inline void lay_out(int rows, int words, const WordsOf &words_of, const Put &put) {
+  for (int first = 0; first < kPanel; first += kLanes) {
+    for (int word = 0; word < words; word += kLanes) {
+      Ints block[kLanes] = {};
+      for (int lane = 0; lane < kLanes && first + lane < rows; ++lane) {
+        block[lane] = words_of(first + lane, word);
       }
-#else
-      const Ints a = __builtin_shuffle(x[i], x[i + width], lower);
-      x[i + width] = __builtin_shuffle(x[i], x[i + width], upper);
-      x[i] = a;
-#endif
+      turn(block);
+      for (int i = 0; i < kLanes; ++i) put(word + i, first, block[i]);
     }
   }
 }
 
-// Calls `pass(first token, how many)` with a constant number of tokens each.
+// Puts words where a panel has them.
+inline auto into(void *panel) {
+  return [to = static_cast<char *>(panel)](int word, int row, Ints numbers) {
+    std::memcpy(to + 4 * (word * kPanel + row), &numbers, sizeof numbers);
+  };
+}
+
+// Calls `pass(first token, how many)` with a constant number of tokens, nearly the same for all: of as
+// few as half of kPassing, of fewer where there are no more.
+template <int kSize = kPassing, typename Pass>
+inline void with_constant(int size, const Pass &pass) {
+  if (size == kSize) return pass(std::integral_constant<int, kSize>{});
+  if constexpr (kSize > kPassing / 2) with_constant<kSize - 1>(size, pass);
+}
+
 template <typename Pass>
 inline void passing(int tokens, const Pass &pass) {
-  int token = 0;
-  for (; token + kPassing <= tokens; token += kPassing) {
-    pass(std::integral_constant<int, kPassing>{}, token);
+  const int blocks = (tokens + kPassing - 1) / kPassing;
+  for (int block = 0; block < blocks; ++block) {
+    const int token = tokens * block / blocks;
+    with_constant(tokens * (block + 1) / blocks - token, [&](auto some) { pass(token, some); });
   }
-  for (; token + 4 <= tokens; token += 4) pass(std::integral_constant<int, 4>{}, token);
-  for (; token < tokens; ++token) pass(std::integral_constant<int, 1>{}, token);
 }
 
 // Sums go over what is there, or are added to it.
@@ -64,144 +101,150 @@ inline void put(Floats sums, bool adds, float *to, int count) {
   for (int lane = 0; lane < count; ++lane) to[lane] = adds ? to[lane] + sums[lane] : sums[lane];
 }
 
-// `columns` numbers of each row from `from` on, as panel[column][row].
-template <typename Number>
-inline void lay_out(const Matrix &matrix, int first, int rows, int from, int columns,
-                    float *panel) {
-  const auto *weights = static_cast<const Number *>(matrix.weights) + from;
-  const int64_t stride = matrix.columns;
-  for (int half = 0; half < kPanel; half += kLanes) {
-    for (int column = 0; column < columns; column += kLanes) {
-      Ints block[kLanes] = {};
-      for (int lane = 0; lane < kLanes && half + lane < rows; ++lane) {
-        const Number *numbers = weights + (first + half + lane) * stride + column;
-        Floats some = {};
-        if (column + kLanes <= columns) {
-          some = floats(numbers);
-        } else {
-          for (int i = 0; column + i < columns; ++i) some[i] = single(numbers + i);
-        }
-        block[lane] = reinterpret_cast<Ints>(some);
-      }
-      turn(block);
-      for (int i = 0; i < kLanes && column + i < columns; ++i) {
-        std::memcpy(panel + (column + i) * kPanel + half, &block[i], sizeof block[i]);
-      }
+// Some bytes of some rows of a matrix.
+struct Region {
+  const char *start;
+  int64_t stride;
+  int rows, bytes;
+};
+
+// Rows that come next, asked for a little at a time amid other work: asked for at once they would hold
+// up what that reads.
+class Ahead {
+ public:
+  Ahead(const Region &region, int times)
+      : region_(region), each_((region.rows * ((region.bytes + 63) / 64) + times - 1) / times) {}
+
+  void ask() {
+    for (int line = 0; line < each_ && region_.rows > 0; ++line) {
+      __builtin_prefetch(region_.start + offset_, 0, 2);
+      offset_ += 64;
+      if (offset_ < region_.bytes) continue;
+      offset_ = 0;
+      region_.start += region_.stride;
+      --region_.rows;
     }
   }
-}
 
-template <typename Number>
-void many_floats(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-                 int64_t stride) {
-  alignas(64) float panel[kPanel * kPanelColumns];
-  for (int from = 0; from < matrix.columns; from += kPanelColumns) {
-    const int columns = std::min(kPanelColumns, matrix.columns - from);
-    for (int row = first; row < first + rows; row += kPanel) {
-      const int some = std::min(kPanel, first + rows - row);
-      lay_out<Number>(matrix, row, some, from, columns, panel);
-      passing(inputs.tokens, [&](auto tokens, int token) {
-        constexpr int kTokens = decltype(tokens)::value;
-        const float *x = inputs.values + token * inputs.stride + from;
-        Floats sums[kTokens][2] = {};
-        for (int column = 0; column < columns; ++column) {
-          const Floats lower = floats(panel + column * kPanel);
-          const Floats upper = floats(panel + column * kPanel + kLanes);
-          for (int t = 0; t < kTokens; ++t) {
-            const Floats number = all(x[t * inputs.stride + column]);
-            sums[t][0] += lower * number;
-            sums[t][1] += upper * number;
-          }
-        }
+ private:
+  Region region_;
+  int each_, offset_ = 0;
+};
+
+// Rows of a matrix by all tokens. What a kind of numbers has to tell:
+//
+// - kColumns, so many of which are laid out at once, and the type Panel;
+// - kSome: after so many columns of a pass there is time to ask for what comes next;
+// - region(row, rows, from, columns): where they are in the matrix;
+// - lay_out(row, rows, from, columns, panel);
+// - numbers(token, from) and bytes(columns): what is copied of a token;
+// - pass<kTokens>(panel, numbers, token, from, columns, ask, sums): adds to the sums of kPanel rows.
+template <typename Kind>
+void by_panels(const Kind &kind, int columns, int tokens, int first, int rows, float *out,
+               int64_t stride) {
+  alignas(64) typename Kind::Panel panels[kPanels];
+  alignas(64) char passing_by[kPassing * kApart];
+  constexpr int kRows = kPanels * kPanel;
+  const int end = first + rows;
+  for (int row = first; row < end; row += kRows) {
+    const int some_rows = std::min(kRows, end - row);
+    for (int from = 0; from < columns; from += Kind::kColumns) {
+      const int some_columns = std::min(Kind::kColumns, columns - from);
+      for (int panel = 0; panel < some_rows; panel += kPanel) {
+        kind.lay_out(row + panel, std::min(kPanel, some_rows - panel), from, some_columns,
+                     panels[panel / kPanel]);
+      }
+      const int next = from + Kind::kColumns;
+      const Region region =
+          next < columns ? kind.region(row, some_rows, next, std::min(Kind::kColumns, columns - next))
+                         : kind.region(row + kRows, std::clamp(end - row - kRows, 0, kRows), 0,
+                                       std::min(Kind::kColumns, columns));
+      const int times = (some_rows + kPanel - 1) / kPanel *
+                        ((some_columns + Kind::kSome - 1) / Kind::kSome);
+      Ahead rows_ahead(region, (tokens + kPassing - 1) / kPassing * times);
+      passing(tokens, [&](int token, auto constant) {
+        constexpr int kTokens = decltype(constant)::value;
+        Ahead tokens_ahead({reinterpret_cast<const char *>(kind.numbers(token + kTokens, from)),
+                            reinterpret_cast<const char *>(kind.numbers(token + kTokens + 1, from)) -
+                                reinterpret_cast<const char *>(kind.numbers(token + kTokens, from)),
+                            std::min(kTokens, tokens - token - kTokens), kind.bytes(some_columns)},
+                           times);
+        const auto ask = [&] {
+          rows_ahead.ask();
+          tokens_ahead.ask();
+        };
         for (int t = 0; t < kTokens; ++t) {
-          float *to = out + (token + t) * stride + row;
-          put(sums[t][0], from > 0, to, some);
-          put(sums[t][1], from > 0, to + kLanes, some - kLanes);
+          std::memcpy(passing_by + t * kApart, kind.numbers(token + t, from),
+                      kind.bytes(some_columns));
+        }
+        for (int panel = 0; panel < some_rows; panel += kPanel) {
+          Floats sums[kTokens][2] = {};
+          kind.template pass<kTokens>(panels[panel / kPanel], passing_by, token, from, some_columns,
+                                      ask, sums);
+          for (int t = 0; t < kTokens; ++t) {
+            float *to = out + (token + t) * stride + row + panel;
+            put(sums[t][0], from > 0, to, some_rows - panel);
+            put(sums[t][1], from > 0, to + kLanes, some_rows - panel - kLanes);
+          }
         }
       });
     }
   }
 }
 
-// A row's codes from a column on, kBytes of them: what of them lies beyond its end is 0.
-inline Ints codes_of(const Matrix &matrix, int row, int column) {
-  Bytes codes = {};
-  if (matrix.format == Format::kInt8) {
-    const auto *from = static_cast<const int8_t *>(matrix.weights) +
-                       int64_t{row} * matrix.columns + column;
-    // Behind the last row there need not be memory.
-    if (column + kBytes <= matrix.columns) codes = load<Bytes>(from);
-    else if (column < matrix.columns) std::memcpy(&codes, from, matrix.columns - column);
-    codes = shifted(codes);
-  } else {
-    Bytes pieces[kPieces];
-    unpack(static_cast<const uint8_t *>(matrix.weights) +
-               (int64_t{row} * groups_of(matrix.columns) + column / kGroup) * (kGroup / 2),
-           pieces);
-    codes = pieces[column % kGroup / kBytes];
-  }
-  return reinterpret_cast<Ints>(codes);
-}
+template <typename Number>
+struct FloatKind {
+  static constexpr int kColumns = kPanelBytes / int{sizeof(float)}, kSome = 32;
+  using Panel = float[kColumns * kPanel];
 
-void many_codes(const Matrix &matrix, const Codes &x, int tokens, int first, int rows, float *out,
-                int64_t stride) {
-  const bool is_int4 = matrix.format == Format::kInt4;
-  const int groups = groups_of(matrix.columns);
-  alignas(64) int8_t panel[kPanel * kPanelCodes];
-  for (int from = 0; from < matrix.columns; from += kPanelCodes) {
-    const int columns = std::min(kPanelCodes, padded_columns(matrix.columns) - from);
-    for (int row = first; row < first + rows; row += kPanel) {
-      const int some = std::min(kPanel, first + rows - row);
-      for (int half = 0; half < kPanel; half += kLanes) {
-        for (int column = 0; column < columns; column += kBytes) {
-          Ints block[kLanes] = {};
-          for (int lane = 0; lane < kLanes && half + lane < some; ++lane) {
-            block[lane] = codes_of(matrix, row + half + lane, from + column);
-          }
-          turn(block);
-          for (int i = 0; i < kLanes; ++i) {
-            std::memcpy(panel + (column + 4 * i) * kPanel + 4 * half, &block[i], sizeof block[i]);
-          }
-        }
+  const Matrix &matrix;
+  const Inputs &inputs;
+
+  const Number *at(int row, int column) const {
+    return static_cast<const Number *>(matrix.weights) + int64_t{row} * matrix.columns + column;
+  }
+  Region region(int row, int rows, int from, int columns) const {
+    return {reinterpret_cast<const char *>(at(row, from)),
+            int64_t{matrix.columns} * int{sizeof(Number)}, rows, columns * int{sizeof(Number)}};
+  }
+  const float *numbers(int token, int from) const {
+    return inputs.values + token * inputs.stride + from;
+  }
+  static int bytes(int columns) { return columns * int{sizeof(float)}; }
+
+  void lay_out(int first, int rows, int from, int columns, Panel &panel) const {
+    const auto words_of = [&](int row, int column) {
+      const Number *numbers = at(first + row, from + column);
+      Floats words = {};
+      if (column + kLanes <= columns) {
+        words = floats(numbers);
+      } else {
+        for (int i = 0; column + i < columns; ++i) words[i] = single(numbers + i);
       }
-      for (int start = 0; start < columns; start += kGroup) {
-        const int end = start + kGroup, group = (from + start) / kGroup;
-        alignas(64) float scales[kPanel] = {};
-        for (int r = 0; r < some; ++r) {
-          scales[r] = is_int4 ? matrix.scales[int64_t{row + r} * groups + group]
-                              : matrix.scales[row + r];
+      return reinterpret_cast<Ints>(words);
+    };
+    bigcode::lay_out(rows, columns, words_of, into(panel));
+  }
+
+  template <int kTokens, typename Ask>
+  static void pass(const Panel &panel, const char *passing_by, int, int, int columns, const Ask &ask,
+                   Floats (&sums)[kTokens][2]) {
+    const auto *x = reinterpret_cast<const float *>(passing_by);
+    constexpr int kStride = kApart / int{sizeof(float)};
+    for (int column = 0; column < columns;) {
+      ask();
+      for (const int end = std::min(columns, column + kSome); column < end; ++column) {
+        const Floats lower = floats(panel + column * kPanel);
+        const Floats upper = floats(panel + column * kPanel + kLanes);
+        for (int t = 0; t < kTokens; ++t) {
+          const Floats number = all(x[t * kStride + column]);
+          sums[t][0] += lower * number;
+          sums[t][1] += upper * number;
         }
-        passing(tokens, [&](auto tokens_, int token) {
-          constexpr int kTokens = decltype(tokens_)::value;
-          const int8_t *codes = x.codes + token * x.stride + from;
-          Ints sums[kTokens][2] = {};
-          for (int column = start; column < end; column += 4) {
-            const Bytes lower = load<Bytes>(panel + column * kPanel);
-            const Bytes upper = load<Bytes>(panel + column * kPanel + kBytes);
-            for (int t = 0; t < kTokens; ++t) {
-              int32_t four;
-              std::memcpy(&four, codes + t * x.stride + column, 4);
-              const Bytes numbers = reinterpret_cast<Bytes>(all(four));
-              sums[t][0] = dot(sums[t][0], lower, numbers);
-              sums[t][1] = dot(sums[t][1], upper, numbers);
-            }
-          }
-          for (int t = 0; t < kTokens; ++t) {
-            float *to = out + (token + t) * stride + row;
-            const int64_t at = int64_t{token + t} * groups + group;
-            const float factor = x.factors[at];
-            // What the stored codes exceed theirs by: kShift of int8, 8 of int4.
-            const float excess = (is_int4 ? 8 : kShift) * x.sums[at];
-            const bool adds = from + start > 0;
-            put((converted(sums[t][0]) * factor - excess) * floats(scales), adds, to, some);
-            put((converted(sums[t][1]) * factor - excess) * floats(scales + kLanes), adds,
-                to + kLanes, some - kLanes);
-          }
-        });
       }
     }
   }
-}
+};
 
 }  // namespace
 }  // namespace bigcode

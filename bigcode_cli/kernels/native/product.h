@@ -7,6 +7,8 @@
 
 #include <type_traits>
 
+#include "code_panel.h"
+#include "pairs.h"
 #include "panel.h"
 #include "tiles.h"
 
@@ -14,7 +16,7 @@ namespace bigcode {
 namespace {
 
 // From so many tokens on it pays to lay panels out.
-constexpr int kMany = 24;
+constexpr int kMany = 24, kManyCodes = 10;
 
 // Calls `tile` with rows and tokens as constants: whole tiles, then what is left of them.
 template <int kRows, int kTokens, typename Tile>
@@ -45,7 +47,10 @@ inline void put(const float (&sums)[kTokens][kRows], float *out, int64_t stride)
 template <typename Number>
 void float_product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
                    int64_t stride) {
-  if (inputs.tokens >= kMany) return many_floats<Number>(matrix, inputs, first, rows, out, stride);
+  if (inputs.tokens >= kMany) {
+    return by_panels(FloatKind<Number>{matrix, inputs}, matrix.columns, inputs.tokens, first, rows, out,
+                     stride);
+  }
   const auto *weights = static_cast<const Number *>(matrix.weights);
   const int64_t row_stride = matrix.columns;
   tiles<kTileRows, kTileTokens>(
@@ -75,7 +80,7 @@ void few_codes(const Matrix &matrix, const Codes &codes, int tokens, int first, 
                                     columns, codes, token, columns, sums);
         } else {
           int4_tile<kRows, kTokens>(
-              static_cast<const uint8_t *>(matrix.weights) + at * groups * (kGroup / 2),
+              static_cast<const uint8_t *>(matrix.weights) + at * groups * kPairBytes,
               matrix.scales + at * groups, codes, token, columns, sums);
         }
         put<kRows, kTokens>(sums, out + token * stride + at, stride);
@@ -92,8 +97,12 @@ void product(const Matrix &matrix, const Inputs &inputs, int first, int rows, fl
     case Format::kInt8:
     case Format::kInt4: break;
   }
-  if (quantises && inputs.tokens >= kMany) {
-    return many_codes(matrix, *inputs.codes, inputs.tokens, first, rows, out, stride);
+  if (quantises && inputs.tokens >= kManyCodes) {
+    const auto by = [&](const auto &kind) {
+      by_panels(kind, matrix.columns, inputs.tokens, first, rows, out, stride);
+    };
+    return matrix.format == Format::kInt4 ? by(CodeKind<true>{matrix, *inputs.codes})
+                                          : by(CodeKind<false>{matrix, *inputs.codes});
   }
   if (quantises) {
     few_codes(matrix, *inputs.codes, inputs.tokens, first, rows, out, stride);

@@ -33,6 +33,7 @@ typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 // x - 0 is x, and compiles to one broadcast; 0 + x is not where x is -0, and does not.
 inline Floats all(float x) { return x - Floats{}; }
 inline Ints all(int32_t x) { return Ints{} + x; }
+inline Ints first_lane(int32_t x) { return Ints{x}; }
 
 template <typename Vector, typename Number>
 inline Vector load(const Number *from) {
@@ -197,9 +198,12 @@ constexpr int kBytes = kLanes * 4;
 
 typedef int8_t Bytes __attribute__((vector_size(kBytes)));
 
+// int4 codes are stored as what they exceed -8 by: sums of products are by 8 * (sum of numbers) too
+// large.
+constexpr int kPairShift = 8;
+
 #if defined(__AVX512VNNI__)
-// Of unsigned codes and signed numbers: codes are taken as what they exceed -128 by, so the sum is by
-// 128 * (sum of numbers) too large.
+// Of unsigned codes and signed numbers, so int8 codes are taken as what they exceed -128 by.
 constexpr int kShift = 128;
 inline Bytes shifted(Bytes codes) { return codes ^ static_cast<int8_t>(-128); }
 inline Ints dot(Ints sums, Bytes codes, Bytes numbers) {

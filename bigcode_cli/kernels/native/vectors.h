@@ -34,7 +34,7 @@ inline float highest_of(const float *x, int count) {
   return highest(most);
 }
 
-void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *factors, float *sums) {
+void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *factors, int32_t *starts) {
   for (int group = 0; group < groups_of(columns); ++group) {
     const float *from = x + group * kGroup;
     const int count = std::min(kGroup, columns - group * kGroup);
@@ -57,7 +57,7 @@ void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *fac
     for (int i = 0; i < kGroup; ++i) whole[i] = static_cast<int32_t>(near[i]);
     for (int i = 0; i < kGroup; ++i) total += whole[i];
     factors[group] = factor;
-    sums[group] = factor * static_cast<float>(total);
+    starts[group] = -(dealt ? kPairShift : kShift) * total;
     int8_t *to = codes + group * kGroup;
     if (dealt) {
       for (int i = 0; i < kGroup / 2; ++i) {
