@@ -8,98 +8,124 @@
 namespace bigcode {
 namespace {
 
-// out[token] (+)= the sum of `slots` values, weighted: `kTokens` queries by some columns at a time.
-template <int kTokens, int kVectors>
-inline void mix_tile(const float *weights, int64_t weight_stride, const float *values,
-                     int64_t slot_stride, int slots, float *const (&out)[kTokens]) {
-  Floats sums[kTokens][kVectors] = {};
-  for (int slot = 0; slot < slots; ++slot) {
-    Floats value[kVectors];
-    for (int v = 0; v < kVectors; ++v) value[v] = floats(values + slot * slot_stride + v * kLanes);
-    for (int t = 0; t < kTokens; ++t) {
-      const Floats weight = all(weights[t * weight_stride + slot]);
-      for (int v = 0; v < kVectors; ++v) sums[t][v] += weight * value[v];
+static_assert(kSlots % kLanes == 0 && kStrip % kPanel == 0, "vectors do not cross blocks or strips");
+
+// A query's number i, in strips.
+inline float *in_strip(float *strips, int query, int i) {
+  return strips + (int64_t{i / kStrip} * kStripQueries + query) * kStripApart + i % kStrip;
+}
+
+// Calls `body(first, how many)` for what of `count` numbers is in each strip.
+template <typename Body>
+inline void each_strip(int count, const Body &body) {
+  for (int i = 0; i < count; i += kStrip) body(i, std::min(kStrip, count - i));
+}
+
+// Products of all queries with the keys of `slots` slots, and of up to kPanel more.
+template <int kQueries>
+inline void score(const Attention &task, float *asked, int slots, float *scores) {
+  const auto keys_of = [&](int slot) {
+    return task.cache + slot / kSlots * block_size(task.dim) + slot % kSlots;
+  };
+  for (int slot = 0; slot < slots; slot += kPanel) {
+    // There is no block behind the last one.
+    const bool has_upper = slot + kLanes < blocks_of(slots) * kSlots;
+    const float *const keys[2] = {keys_of(slot), keys_of(has_upper ? slot + kLanes : slot)};
+    Floats sums[kQueries][2] = {};
+    each_strip(task.dim, [&](int i, int count) {
+      add_products<kQueries, 2>({keys[0] + i * kSlots, keys[1] + i * kSlots}, kSlots,
+                                in_strip(asked, 0, i), count, sums);
+    });
+    for (int t = 0; t < kQueries; ++t) {
+      store(in_strip(scores, t, slot), sums[t][0]);
+      store(in_strip(scores, t, slot) + kLanes, sums[t][1]);
     }
-  }
-  for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kVectors; ++v) store(out[t] + v * kLanes, sums[t][v]);
   }
 }
 
-template <int kTokens>
-inline void mix(const float *weights, int64_t weight_stride, const float *values, int dim,
-                int slots, float *const (&out)[kTokens]) {
-  constexpr int kVectors = kTokens > 2 ? 4 : 2;
-  int column = 0;
-  float *to[kTokens];
-  const auto across = [&](auto vectors) {
-    constexpr int kSome = decltype(vectors)::value;
-    for (; column + kSome * kLanes <= dim; column += kSome * kLanes) {
-      for (int t = 0; t < kTokens; ++t) to[t] = out[t] + column;
-      mix_tile<kTokens, kSome>(weights, weight_stride, values + column, 2 * dim, slots, to);
+// Exponentials of a query's scores take their places; 0 where it does not see. Gives 1 over their sum.
+inline float weigh_strips(float *scores, int query, int seen, int slots) {
+  float most = -std::numeric_limits<float>::infinity();
+  each_strip(seen, [&](int slot, int count) {
+    // In this order NaN is not passed over.
+    const float highest = highest_of(in_strip(scores, query, slot), count);
+    most = most > highest ? most : highest;
+  });
+  double total = 0;
+  each_strip(seen, [&](int slot, int count) {
+    float *row = in_strip(scores, query, slot);
+    total += weigh(row, count, most, row);
+  });
+  for (int slot = seen; slot < slots; ++slot) *in_strip(scores, query, slot) = 0;
+  return static_cast<float>(1 / total);
+}
+
+// The sum of values, weighted: of all queries some vectors of columns.
+template <int kQueries, int kVectors>
+inline void mix_columns(const Attention &task, float *weights, int slots, int column,
+                        const float (&inverse)[kQueries], float *const (&out)[kQueries]) {
+  Floats sums[kQueries][kVectors] = {};
+  for (int slot = 0; slot < slots; slot += kSlots) {
+    const float *values =
+        task.cache + slot / kSlots * block_size(task.dim) + kSlots * task.dim + column;
+    const float *rows[kVectors];
+    for (int v = 0; v < kVectors; ++v) rows[v] = values + v * kLanes;
+    add_products<kQueries, kVectors>(rows, task.dim, in_strip(weights, 0, slot),
+                                     std::min(kSlots, slots - slot), sums);
+  }
+  for (int t = 0; t < kQueries; ++t) {
+    for (int v = 0; v < kVectors; ++v) {
+      store(out[t] + column + v * kLanes, sums[t][v] * inverse[t]);
     }
-  };
-  across(std::integral_constant<int, kVectors>{});
-  across(std::integral_constant<int, 1>{});
-  for (; column < dim; ++column) {
-    for (int t = 0; t < kTokens; ++t) {
+  }
+}
+
+template <int kQueries>
+inline void mix(const Attention &task, float *weights, int slots, const float (&inverse)[kQueries],
+                float *const (&out)[kQueries]) {
+  int column = 0;
+  for (; column + 2 * kLanes <= task.dim; column += 2 * kLanes) {
+    mix_columns<kQueries, 2>(task, weights, slots, column, inverse, out);
+  }
+  for (; column + kLanes <= task.dim; column += kLanes) {
+    mix_columns<kQueries, 1>(task, weights, slots, column, inverse, out);
+  }
+  for (; column < task.dim; ++column) {
+    for (int t = 0; t < kQueries; ++t) {
       float total = 0;
       for (int slot = 0; slot < slots; ++slot) {
-        total += weights[t * weight_stride + slot] * values[slot * int64_t{2} * dim + column];
+        const float *values =
+            task.cache + slot / kSlots * block_size(task.dim) + kSlots * task.dim + column;
+        total += *in_strip(weights, t, slot) * values[slot % kSlots * task.dim];
       }
-      out[t][column] = total;
+      out[t][column] = total * inverse[t];
     }
   }
 }
 
-// Scores, softmax and sum for `kTokens` queries, all of which see some slots at least.
-template <int kTokens>
+template <int kQueries>
 inline void attend_some(const Attention &task, int first) {
-  const int dim = task.dim;
-  const float *queries[kTokens];
-  float *out[kTokens];
-  int seen[kTokens], most = 0;
-  for (int t = 0; t < kTokens; ++t) {
+  float *out[kQueries], *asked = task.scratch, *scores = asked + strips_of(task.dim);
+  int seen[kQueries], most = 0;
+  for (int t = 0; t < kQueries; ++t) {
     const int query = first + t, token = query / task.heads;
-    const int64_t in_token = int64_t{query % task.heads} * dim;
-    queries[t] = task.queries + int64_t{token} * task.query_stride + in_token;
+    const int64_t in_token = int64_t{query % task.heads} * task.dim;
+    const float *numbers = task.queries + int64_t{token} * task.query_stride + in_token;
+    for (int i = 0; i < task.dim; ++i) *in_strip(asked, t, i) = numbers[i] * task.factor;
     out[t] = task.out + int64_t{token} * task.out_stride + in_token;
     seen[t] = task.past + token + 1;
     most = std::max(most, seen[t]);
   }
-  // Queries of two tokens do not lie at one distance: they are brought together.
-  float *asked = task.scratch, *scores = task.scratch + kTokens * dim;
-  for (int t = 0; t < kTokens; ++t) {
-    for (int i = 0; i < dim; ++i) asked[t * dim + i] = queries[t][i] * task.factor;
-  }
-  tiles<kTileRows, kTokens>(most, kTokens, [&](auto rows, auto tokens, int slot, int token) {
-    constexpr int kRows = decltype(rows)::value, kSome = decltype(tokens)::value;
-    float some[kSome][kRows];
-    float_tile<float, kRows, kSome>(task.cache + slot * int64_t{2} * dim, 2 * dim,
-                                    asked + token * dim, dim, dim, some);
-    for (int t = 0; t < kSome; ++t) {
-      for (int r = 0; r < kRows; ++r) scores[(token + t) * int64_t{most} + slot + r] = some[t][r];
-    }
-  });
-  float inverse[kTokens];
-  for (int t = 0; t < kTokens; ++t) {
-    float *row = scores + t * int64_t{most};
-    const double total = weigh(row, seen[t], highest_of(row, seen[t]), row);
-    inverse[t] = static_cast<float>(1 / total);
-    for (int slot = seen[t]; slot < most; ++slot) row[slot] = 0;
-  }
-  mix<kTokens>(scores, most, task.cache + dim, dim, most, out);
-  for (int t = 0; t < kTokens; ++t) {
-    for (int i = 0; i < dim; ++i) out[t][i] *= inverse[t];
-  }
+  score<kQueries>(task, asked, most, scores);
+  float inverse[kQueries];
+  for (int t = 0; t < kQueries; ++t) inverse[t] = weigh_strips(scores, t, seen[t], most);
+  mix<kQueries>(task, scores, most, inverse, out);
 }
 
 void attend(const Attention &task) {
-  int query = task.first;
-  const int end = task.first + task.count;
-  for (; query + 4 <= end; query += 4) attend_some<4>(task, query);
-  for (; query + 2 <= end; query += 2) attend_some<2>(task, query);
-  for (; query < end; ++query) attend_some<1>(task, query);
+  passing(task.count, [&](int query, auto some) {
+    attend_some<decltype(some)::value>(task, task.first + query);
+  });
 }
 
 }  // namespace

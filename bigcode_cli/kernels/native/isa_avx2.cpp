@@ -6,7 +6,7 @@ namespace bigcode {
 namespace {
 
 constexpr Kernels kTable = {
-    "avx2", product, quantise, normalise, activate, attend, widen, best, measure, weigh,
+    "avx2", product, quantise, normalise, finish, attend, widen, best, measure, weigh,
 };
 
 }  // namespace

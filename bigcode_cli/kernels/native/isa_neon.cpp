@@ -6,7 +6,7 @@ namespace bigcode {
 namespace {
 
 constexpr Kernels kTable = {
-    "neon", product, quantise, normalise, activate, attend, widen, best, measure, weigh,
+    "neon", product, quantise, normalise, finish, attend, widen, best, measure, weigh,
 };
 
 }  // namespace

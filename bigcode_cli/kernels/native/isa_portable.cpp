@@ -5,7 +5,7 @@ namespace bigcode {
 namespace {
 
 constexpr Kernels kTable = {
-    "portable", product, quantise, normalise, activate, attend, widen, best, measure, weigh,
+    "portable", product, quantise, normalise, finish, attend, widen, best, measure, weigh,
 };
 
 }  // namespace

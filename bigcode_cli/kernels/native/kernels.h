@@ -15,6 +15,9 @@ enum class Format : int32_t {
   kInt4 = 4,    // pairs of codes + 8 (the even column in the lower half), times one for each group
 };
 
+// What is done with products.
+enum class Then { kStore, kAdd, kActivate };
+
 enum class Activation : int32_t { kGelu = 0, kGeluTanh = 1, kRelu = 2, kSilu = 3, kTanh = 4 };
 
 // Columns that share a factor: of an int4 matrix, whose rows are filled up to whole groups, and of a
@@ -54,6 +57,19 @@ struct Inputs {
 constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
 constexpr int padded_columns(int columns) { return groups_of(columns) * kGroup; }
 
+// Slots of a cache whose keys lie crosswise: a block of slots is their keys (dim, kSlots), then their
+// values (kSlots, dim). So scores of as many slots come out side by side.
+constexpr int kSlots = 16;
+constexpr int blocks_of(int slots) { return (slots + kSlots - 1) / kSlots; }
+constexpr int64_t block_size(int dim) { return int64_t{2} * kSlots * dim; }
+
+// Scratch memory is in strips of a few queries by some numbers of each: so queries are a constant apart,
+// and of no power of two, by which all would fall to the same few places of the cache.
+constexpr int kStrip = 512, kStripApart = kStrip + 16, kStripQueries = 12;
+constexpr int64_t strips_of(int numbers) {
+  return int64_t{(numbers + kStrip - 1) / kStrip} * kStripQueries * kStripApart;
+}
+
 // Some queries of one key head of one row, and the slots that they see.
 struct Attention {
   const float *queries;  // query i is head i % heads of token i / heads, `dim` numbers each
@@ -62,11 +78,11 @@ struct Attention {
   int out_stride;
   int heads;             // that share the key head
   int first, count;      // queries first … first + count - 1
-  const float *cache;    // (slots, 2 * dim): a key, then its value
+  const float *cache;    // blocks of slots; of the last one those that nobody sees may hold anything
   int past;              // slots before those of the first token: token t sees past + t + 1
   int dim;
   float factor;          // of the scores
-  float *scratch;        // 4 * (dim + slots) floats
+  float *scratch;        // strips_of(dim) + strips_of(slots) floats
 };
 
 struct Kernels {
@@ -84,7 +100,10 @@ struct Kernels {
   void (*normalise)(const float *x, const float *gain, const float *shift, float epsilon,
                     int columns, float *out);
 
-  void (*activate)(Activation kind, float *x, int count);
+  // Adds the bias, or none of nullptr, to products; and puts these, or the activation of them, to `out`,
+  // which may be where they are, or adds them to what is there.
+  void (*finish)(Then then, Activation kind, const float *products, const float *bias, int count,
+                 float *out);
 
   void (*attend)(const Attention &task);
 

@@ -11,7 +11,7 @@ constexpr int kLeastRows = 32;
 // Pieces for each thread: whoever is put aside by the system leaves the rest to the others.
 constexpr int kPieces = 4;
 // Queries of a piece of attention.
-constexpr int kQueries = 16;
+constexpr int kQueries = 2 * kStripQueries;
 // Logits in memory at once when texts are scored.
 constexpr int kScored = 96;
 
@@ -24,13 +24,14 @@ int64_t codes_apart(int columns) { return padded_columns(columns) + 64; }
 
 void Cache::reserve(int capacity) {
   if (capacity <= capacity_) return;
-  const int heads = geometry_.layers * geometry_.kv_heads, each = 2 * geometry_.head_dim;
+  const int heads = geometry_.layers * geometry_.kv_heads;
+  const int64_t block = block_size(geometry_.head_dim);
+  const int64_t each = blocks_of(capacity) * block, old = blocks_of(capacity_) * block;
   // Not initialised: pages that nobody writes are never there.
-  std::unique_ptr<float[]> larger(new float[int64_t{heads} * capacity * each]);
+  std::unique_ptr<float[]> larger(new float[heads * each]);
   for (int head = 0; head < heads && length > 0; ++head) {
-    std::memcpy(larger.get() + int64_t{head} * capacity * each,
-                numbers_.get() + int64_t{head} * capacity_ * each,
-                sizeof(float) * length * each);
+    std::memcpy(larger.get() + head * each, numbers_.get() + head * old,
+                sizeof(float) * blocks_of(length) * block);
   }
   numbers_ = std::move(larger);
   capacity_ = capacity;
@@ -42,8 +43,8 @@ void Cache::copy(const Cache &other, int kept) {
   reserve(std::max(kept, capacity_));
   for (int layer = 0; layer < geometry_.layers; ++layer) {
     for (int head = 0; head < geometry_.kv_heads; ++head) {
-      std::memcpy(slots(layer, head), other.slots(layer, head),
-                  sizeof(float) * kept * 2 * geometry_.head_dim);
+      std::memcpy(blocks(layer, head), other.blocks(layer, head),
+                  sizeof(float) * blocks_of(kept) * block_size(geometry_.head_dim));
     }
   }
   length = kept;
@@ -67,8 +68,7 @@ void Model::reserve(int tokens, int longest) {
     sums_out_.resize(int64_t{tokens} * widest);
     room_ = tokens;
   }
-  // Of four queries at a time: themselves, and their scores.
-  const int64_t each = int64_t{4} * (geometry.head_dim + longest + 16);
+  const int64_t each = strips_of(geometry.head_dim) + strips_of(longest);
   if (each > scratch_each_) {
     scratch_each_ = 2 * each;
     scratch_.resize(scratch_each_ * pool_.threads());
@@ -148,9 +148,11 @@ void Model::append(int layer, const Feed *rows, int count) {
       for (int head = 0; head < kv_heads; ++head) {
         // One key head: all queries, a key, a value. Else for each head a query, a key, a value.
         const float *key = kv_heads == 1 ? from + heads * dim : from + (3 * head + 1) * dim;
-        float *to = rows[row].cache->slots(layer, head) +
-                    int64_t{rows[row].cache->length + i} * 2 * dim;
-        std::memcpy(to, key, sizeof(float) * 2 * dim);
+        const int slot = rows[row].cache->length + i, in_block = slot % kSlots;
+        float *block =
+            rows[row].cache->blocks(layer, head) + slot / kSlots * block_size(dim);
+        for (int column = 0; column < dim; ++column) block[column * kSlots + in_block] = key[column];
+        std::memcpy(block + (kSlots + in_block) * dim, key + dim, sizeof(float) * dim);
       }
     }
   }
@@ -188,7 +190,7 @@ void Model::attend(int layer, const Feed *rows, int count) {
     task.heads = shared;
     task.first = first;
     task.count = std::min(queries, rows[row].count * shared - first);
-    task.cache = rows[row].cache->slots(layer, head);
+    task.cache = rows[row].cache->blocks(layer, head);
     task.past = rows[row].cache->length;
     task.dim = dim;
     task.factor = layers[layer].attention_factor;
@@ -226,16 +228,10 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
   pool_.run((rows + each - 1) / each, [&](int piece, int) {
     const int first = piece * each, some = std::min(each, rows - first);
     kernels.product(matrix, inputs, first, some, to, stride);
+    const float *bias = matrix.bias == nullptr ? nullptr : matrix.bias + first;
     for (int64_t token = 0; token < count; ++token) {
-      float *products = to + token * stride + first;
-      if (matrix.bias != nullptr) {
-        for (int row = 0; row < some; ++row) products[row] += matrix.bias[first + row];
-      }
-      if (then == Then::kActivate) kernels.activate(geometry.activation, products, some);
-      if (then == Then::kAdd) {
-        float *sums = out + token * stride + first;
-        for (int row = 0; row < some; ++row) sums[row] += products[row];
-      }
+      kernels.finish(then, geometry.activation, to + token * stride + first, bias, some,
+                     out + token * stride + first);
     }
   });
 }

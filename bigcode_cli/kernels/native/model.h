@@ -27,7 +27,7 @@ struct Geometry {
   Activation activation;
 };
 
-// Keys and values of one row: for each layer and key head `capacity` slots of a key and a value.
+// Keys and values of one row: for each layer and key head blocks of slots, as kernels.h has them.
 class Cache {
  public:
   explicit Cache(const Geometry &geometry) : geometry_(geometry) {}
@@ -38,12 +38,12 @@ class Cache {
   // Takes the first `length` tokens of another.
   void copy(const Cache &other, int length);
 
-  float *slots(int layer, int kv_head) {
-    return numbers_.get() +
-           (int64_t{layer} * geometry_.kv_heads + kv_head) * capacity_ * 2 * geometry_.head_dim;
+  float *blocks(int layer, int kv_head) {
+    return numbers_.get() + (int64_t{layer} * geometry_.kv_heads + kv_head) *
+                                blocks_of(capacity_) * block_size(geometry_.head_dim);
   }
-  const float *slots(int layer, int kv_head) const {
-    return const_cast<Cache *>(this)->slots(layer, kv_head);
+  const float *blocks(int layer, int kv_head) const {
+    return const_cast<Cache *>(this)->blocks(layer, kv_head);
   }
   int capacity() const { return capacity_; }
 
@@ -90,8 +90,7 @@ class Model {
   void normalise(const Norm &norm, const float *from, int tokens);
   void attend(int layer, const Feed *rows, int count);
   void append(int layer, const Feed *rows, int count);
-  // out (+)= matrix * from + bias, then the activation; `rows` of the matrix.
-  enum class Then { kStore, kAdd, kActivate };
+  // out (+)= matrix * from + bias, or the activation of that; `rows` of the matrix.
   void multiply(const Matrix &matrix, int rows, const float *from, int64_t from_stride,
                 int tokens, float *out, int64_t stride, Then then);
   void reserve(int tokens, int longest);

@@ -21,14 +21,13 @@ namespace {
 constexpr int kPanel = 2 * kLanes;
 constexpr int kPanels = 4;
 // Bytes of a panel's row and of a token that are there at once.
-constexpr int kPanelBytes = 2048;
+constexpr int kPanelBytes = kStrip * int{sizeof(float)};
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kPassing = 12;
+constexpr int kPassing = kStripQueries;
 #else
 constexpr int kPassing = 5;
 #endif
-// Between tokens: of a power of two all would fall to the same few places of the cache.
-constexpr int kApart = kPanelBytes + 64;
+constexpr int kApart = kStripApart * int{sizeof(float)};
 
 // One of log2(kLanes) exchanges between vectors that are kWidth apart.
 template <int kWidth, int... kLane>
@@ -78,12 +77,11 @@ inline auto into(void *panel) {
   };
 }
 
-// Calls `pass(first token, how many)` with a constant number of tokens, nearly the same for all: of as
-// few as half of kPassing, of fewer where there are no more.
+// Calls `pass(first token, how many)` with a constant number of tokens, nearly the same for all.
 template <int kSize = kPassing, typename Pass>
 inline void with_constant(int size, const Pass &pass) {
   if (size == kSize) return pass(std::integral_constant<int, kSize>{});
-  if constexpr (kSize > kPassing / 2) with_constant<kSize - 1>(size, pass);
+  if constexpr (kSize > 1) with_constant<kSize - 1>(size, pass);
 }
 
 template <typename Pass>
@@ -92,6 +90,21 @@ inline void passing(int tokens, const Pass &pass) {
   for (int block = 0; block < blocks; ++block) {
     const int token = tokens * block / blocks;
     with_constant(tokens * (block + 1) / blocks - token, [&](auto some) { pass(token, some); });
+  }
+}
+
+// Adds products of some numbers of each token, kStripApart apart, with as many rows of some vectors:
+// `rows[v]` is where a vector has its first, the next ones are `stride` further each.
+template <int kTokens, int kVectors>
+inline void add_products(const float *const (&rows)[kVectors], int64_t stride, const float *x,
+                         int count, Floats (&sums)[kTokens][kVectors]) {
+  for (int i = 0; i < count; ++i) {
+    Floats row[kVectors];
+    for (int v = 0; v < kVectors; ++v) row[v] = floats(rows[v] + i * stride);
+    for (int t = 0; t < kTokens; ++t) {
+      const Floats number = all(x[t * kStripApart + i]);
+      for (int v = 0; v < kVectors; ++v) sums[t][v] += row[v] * number;
+    }
   }
 }
 
@@ -178,6 +191,12 @@ void by_panels(const Kind &kind, int columns, int tokens, int first, int rows, f
                       kind.bytes(some_columns));
         }
         for (int panel = 0; panel < some_rows; panel += kPanel) {
+          // Where sums go is far apart, and not in the L1 cache.
+          for (int t = 0; t < kTokens; ++t) {
+            const float *to = out + (token + t) * stride + row + panel;
+            __builtin_prefetch(to, 1);
+            __builtin_prefetch(to + kLanes, 1);
+          }
           Floats sums[kTokens][2] = {};
           kind.template pass<kTokens>(panels[panel / kPanel], passing_by, token, from, some_columns,
                                       ask, sums);
@@ -230,18 +249,11 @@ struct FloatKind {
   static void pass(const Panel &panel, const char *passing_by, int, int, int columns, const Ask &ask,
                    Floats (&sums)[kTokens][2]) {
     const auto *x = reinterpret_cast<const float *>(passing_by);
-    constexpr int kStride = kApart / int{sizeof(float)};
-    for (int column = 0; column < columns;) {
+    for (int column = 0; column < columns; column += kSome) {
       ask();
-      for (const int end = std::min(columns, column + kSome); column < end; ++column) {
-        const Floats lower = floats(panel + column * kPanel);
-        const Floats upper = floats(panel + column * kPanel + kLanes);
-        for (int t = 0; t < kTokens; ++t) {
-          const Floats number = all(x[t * kStride + column]);
-          sums[t][0] += lower * number;
-          sums[t][1] += upper * number;
-        }
-      }
+      const float *row = panel + column * kPanel;
+      add_products<kTokens, 2>({row, row + kLanes}, kPanel, x + column,
+                               std::min(kSome, columns - column), sums);
     }
   }
 };

@@ -167,9 +167,22 @@ inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 inline float highest(Floats x) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  const __m512 y = reinterpret_cast<__m512>(x);
+  const __m256 eight =
+      _mm512_castps512_ps256(_mm512_max_ps(y, _mm512_shuffle_f32x4(y, y, 0x4e)));
+#else
+  const __m256 eight = reinterpret_cast<__m256>(x);
+#endif
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
+#else
   float most = x[0];
   for (int lane = 1; lane < kLanes; ++lane) most = x[lane] > most ? x[lane] : most;
   return most;
+#endif
 }
 
 // e^x within 2 units in the last place: 2^n e^r with |r| <= ln 2 / 2, e^r by the polynomial of

@@ -24,7 +24,9 @@ inline void each(const float *x, int count, float filling, const Body &body) {
 }
 
 inline void store_some(float *to, Floats x, int count) {
-  std::memcpy(to, &x, std::min(count, kLanes) * sizeof(float));
+  // Of a constant size no function is called.
+  if (count >= kLanes) return store(to, x);
+  std::memcpy(to, &x, count * sizeof(float));
 }
 
 inline float highest_of(const float *x, int count) {
@@ -88,6 +90,8 @@ inline Floats tanh_of(Floats x) {
   return x < 0.0f ? -size : size;
 }
 
+inline Floats logistic_of(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+
 // erf within 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26).
 inline Floats erf_of(Floats x) {
   const Floats size = x < 0.0f ? -x : x;
@@ -104,21 +108,46 @@ inline Floats erf_of(Floats x) {
 inline Floats activated(Activation kind, Floats x) {
   switch (kind) {
     case Activation::kGelu: return 0.5f * x * (1.0f + erf_of(x * 0.70710678118654752f));
+    // (1 + tanh u) / 2 is the logistic function of 2u.
     case Activation::kGeluTanh:
-      return 0.5f * x * (1.0f + tanh_of(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+      return x * logistic_of(1.5957691216057308f * (x + 0.044715f * x * x * x));
     case Activation::kRelu: return x < 0.0f ? Floats{} : x;
-    case Activation::kSilu: return 0.5f * x * (1.0f + tanh_of(0.5f * x));
+    case Activation::kSilu: return x * logistic_of(x);
     case Activation::kTanh: return tanh_of(x);
   }
   return x;
 }
 
-void activate(Activation kind, float *x, int count) {
-  each(x, count, 0, [&](int i, Floats some) {
-    // What is no number must stay none, whatever comparisons made of it.
-    const Floats result = some == some ? activated(kind, some) : some;
-    store_some(x + i, result, count - i);
+template <typename Result>
+inline void finish_by(const float *products, const float *bias, int count, float *out,
+                      const Result &result) {
+  each(products, count, 0, [&](int i, Floats x) {
+    Floats added = {}, old = {};
+    if (i + kLanes <= count) {
+      if (bias != nullptr) added = floats(bias + i);
+      return store(out + i, result(x + added, floats(out + i)));
+    }
+    const size_t left = (count - i) * sizeof(float);
+    if (bias != nullptr) std::memcpy(&added, bias + i, left);
+    std::memcpy(&old, out + i, left);
+    store_some(out + i, result(x + added, old), count - i);
   });
+}
+
+void finish(Then then, Activation kind, const float *products, const float *bias, int count,
+            float *out) {
+  switch (then) {
+    case Then::kStore:
+      if (products == out && bias == nullptr) return;
+      return finish_by(products, bias, count, out, [](Floats x, Floats) { return x; });
+    case Then::kAdd:
+      return finish_by(products, bias, count, out, [](Floats x, Floats old) { return old + x; });
+    case Then::kActivate:
+      return finish_by(products, bias, count, out, [kind](Floats x, Floats) {
+        // What is no number must stay none, whatever comparisons made of it.
+        return x == x ? activated(kind, x) : x;
+      });
+  }
 }
 
 template <typename Number>

@@ -282,33 +282,53 @@ double activation(Activation kind, double x) {
   return 0;
 }
 
-void check_activate(const Kernels &kernels) {
+void check_finish(const Kernels &kernels) {
   const auto kind = static_cast<Activation>(drawn(0, 4));
+  const Then then = one_of({Then::kStore, Then::kAdd, Then::kActivate, Then::kActivate});
   const int count = drawn(1, 70);
-  Guarded<float> x(count);
-  x.fill([] { return normal() * one_of({1e-6f, 1.0f, 4.0f, 50.0f, 1e6f}); });
-  if (drawn(0, 1)) x[drawn(0, count - 1)] = one_of({kNan, kInfinity, 0.0f});
-  std::vector<float> before(x.data(), x.data() + count);
-  kernels.activate(kind, x.data(), count);
+  const bool has_bias = drawn(0, 1);
+  Guarded<float> products(count), bias(count), out(count);
+  products.fill([] { return normal() * one_of({1e-6f, 1.0f, 4.0f, 50.0f, 1e6f}); });
+  bias.fill(normal);
+  out.fill(normal);
+  if (drawn(0, 1)) products[drawn(0, count - 1)] = one_of({kNan, kInfinity, 0.0f});
+  std::vector<float> before(out.data(), out.data() + count), x(count);
+  for (int i = 0; i < count; ++i) x[i] = products[i] + (has_bias ? bias[i] : 0);
+  const bool in_place = then != Then::kAdd && drawn(0, 1);
+  float *to = in_place ? products.data() : out.data();
+  kernels.finish(then, kind, products.data(), has_bias ? bias.data() : nullptr, count, to);
   for (int i = 0; i < count; ++i) {
-    const double expected = activation(kind, before[i]);
-    expect(near(x[i], expected, 5e-7 + 5e-7 * std::abs(expected)), "an activation");
+    const double expected = then == Then::kStore ? x[i]
+                            : then == Then::kAdd ? x[i] + before[i]
+                                                 : activation(kind, x[i]);
+    const double rounding = then == Then::kStore ? 0 : 5e-7 + 5e-7 * std::abs(expected);
+    expect(near(to[i], expected, rounding), "what is done with products");
   }
 }
 
 void check_attend(const Kernels &kernels) {
-  const int dim = one_of({1, 2, 5, 8, 16, 18, 33, 64, 70}), heads = one_of({1, 2, 3, 5, 7});
-  const int tokens = drawn(1, 9), past = one_of({0, 1, 2, 3, 7, 30, 100});
+  const int dim = one_of({1, 2, 5, 8, 16, 18, 33, 64, 70, 530}), heads = one_of({1, 2, 3, 5, 7});
+  const int tokens = drawn(1, 9), past = one_of({0, 1, 2, 3, 7, 15, 30, 100, 510, 1100});
   const int first = drawn(0, tokens * heads - 1), count = drawn(1, tokens * heads - first);
   const int extra = drawn(0, 5), slots = past + tokens;
   const int last = (first + count - 1) / heads;
   const int64_t stride = int64_t{heads} * dim + extra;
   Guarded<float> queries((tokens - 1) * stride + int64_t{heads} * dim);
   Guarded<float> out((tokens - 1) * stride + int64_t{heads} * dim);
-  // What the last of these queries does not see is not there.
-  Guarded<float> cache(int64_t{past + last + 1} * 2 * dim), scratch(int64_t{4} * (dim + slots));
+  // Blocks that the last of these queries does not see are not there, and slots are no numbers.
+  const int visible = past + last + 1;
+  Guarded<float> cache(blocks_of(visible) * block_size(dim));
+  Guarded<float> scratch(strips_of(dim) + strips_of(slots));
   queries.fill([] { return 2 * normal(); });
-  cache.fill(normal);
+  cache.fill([] { return kNan; });
+  const auto block = [&](int slot) { return cache.data() + slot / kSlots * block_size(dim); };
+  const auto key = [&](int slot, int i) -> float & { return block(slot)[i * kSlots + slot % kSlots]; };
+  const auto value = [&](int slot, int i) -> float & {
+    return block(slot)[(kSlots + slot % kSlots) * dim + i];
+  };
+  for (int slot = 0; slot < visible; ++slot) {
+    for (int i = 0; i < dim; ++i) key(slot, i) = normal(), value(slot, i) = normal();
+  }
   scratch.fill([] { return kNan; });
   out.fill([] { return kUntouched; });
   const float factor = 1 / std::sqrt(static_cast<float>(dim));
@@ -325,13 +345,11 @@ void check_attend(const Kernels &kernels) {
     double total = 0;
     for (int slot = 0; slot < seen; ++slot) {
       double score = 0;
-      for (int i = 0; i < dim; ++i) score += queries[at + i] * cache[int64_t{slot} * 2 * dim + i];
+      for (int i = 0; i < dim; ++i) score += queries[at + i] * key(slot, i);
       total += weights[slot] = std::exp(score * factor);
     }
     for (int slot = 0; slot < seen; ++slot) {
-      for (int i = 0; i < dim; ++i) {
-        mixed[i] += weights[slot] / total * cache[int64_t{slot} * 2 * dim + dim + i];
-      }
+      for (int i = 0; i < dim; ++i) mixed[i] += weights[slot] / total * value(slot, i);
     }
     for (int i = 0; i < dim; ++i) expect(near(out[at + i], mixed[i], 2e-5), "attention");
   }
@@ -424,7 +442,7 @@ int main() {
     for (int i = 0; i < 400; ++i) check_product(*table);
     for (int i = 0; i < 200; ++i) check_quantise(*table);
     for (int i = 0; i < 100; ++i) check_normalise(*table);
-    for (int i = 0; i < 200; ++i) check_activate(*table);
+    for (int i = 0; i < 200; ++i) check_finish(*table);
     for (int i = 0; i < 300; ++i) check_attend(*table);
     for (int i = 0; i < 100; ++i) check_logits(*table);
     for (int i = 0; i < 4; ++i) check_widen(*table);
