@@ -12,7 +12,7 @@ static_assert(kSlots % kLanes == 0 && kStrip % kPanel == 0, "vectors do not cros
 
 // A query's number i, in strips.
 inline float *in_strip(float *strips, int query, int i) {
-  return strips + (int64_t{i / kStrip} * kStripQueries + query) * kStripApart + i % kStrip;
+  return strips + (int64_t{i / kStrip} * kStripRows + query) * kStripApart + i % kStrip;
 }
 
 // Calls `body(first, how many)` for what of `count` numbers is in each strip.

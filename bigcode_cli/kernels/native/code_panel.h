@@ -1,5 +1,4 @@
-// Many tokens' codes by panels of an int8 or int4 matrix: see panel.h. A word of a panel is four
-// columns of a row.
+// Many tokens' codes by an int8 or int4 matrix: see panel.h. A word is four columns.
 //
 // Included by the isa_*.cpp alone; see vec.h.
 
@@ -11,120 +10,117 @@
 namespace bigcode {
 namespace {
 
-// What lies beyond a row's end is 0, which with no number adds nothing.
-inline void lay_out_int8(const uint8_t *weights, int64_t stride, int rows, int columns,
-                         int8_t *panel) {
-  const auto words_of = [&](int row, int word) {
-    const uint8_t *codes = weights + row * stride + 4 * word;
-    const int left = columns - 4 * word;
-    return reinterpret_cast<Ints>(
-        shifted(left >= kBytes ? load<Bytes>(codes) : some_bytes(codes, std::max(0, left))));
-  };
-  lay_out(rows, padded_columns(columns) / 4, words_of, into(panel));
+// Crosswise: a panel's codes, then for each group what sums start from and the factors.
+constexpr int64_t code_panel_bytes(int columns) {
+  return int64_t{kPanel} * (padded_columns(columns) + 8 * groups_of(columns));
 }
 
-// Pairs are turned, and unpacked when they have been.
-inline void lay_out_int4(const uint8_t *weights, int64_t stride, int rows, int groups,
-                         int8_t *panel) {
-  constexpr int kWords = kPairBytes / 4;
-  const auto words_of = [&](int row, int word) {
-    const uint8_t *pairs = weights + row * stride + 4 * word;
-    const int left = groups * kPairBytes - 4 * word;
-    return reinterpret_cast<Ints>(left >= kBytes ? load<Bytes>(pairs) : some_bytes(pairs, left));
-  };
-  lay_out(rows, groups * kWords, words_of, [&](int word, int row, Ints turned) {
-    if (word >= groups * kWords) return;
-    const Pairs pairs = reinterpret_cast<Pairs>(turned);
-    const int even = word / kWords * 2 * kWords + word % kWords;
-    into(panel)(even, row, reinterpret_cast<Ints>(even_codes(pairs)));
-    into(panel)(even + kWords, row, reinterpret_cast<Ints>(odd_codes(pairs)));
-  });
-}
-
-template <bool kIsInt4>
-inline Ints dot_codes(Ints sums, Bytes codes, Bytes numbers) {
-  return kIsInt4 ? dot_small(sums, codes, numbers) : dot(sums, codes, numbers);
+inline void lay_codes_crosswise(const Inputs &inputs, int panel) {
+  const Codes &x = *inputs.codes;
+  const int first = panel * kPanel, tokens = std::min(kPanel, inputs.tokens - first);
+  const int columns = padded_columns(x.columns), groups = groups_of(x.columns);
+  char *to = static_cast<char *>(inputs.crosswise) + panel * code_panel_bytes(x.columns);
+  lay_crosswise(tokens, columns / 4, [&](int token, int word) {
+    return load<Ints>(x.codes + (first + token) * x.stride + 4 * word);
+  }, to);
+  auto *starts = reinterpret_cast<int32_t *>(to + int64_t{kPanel} * columns);
+  auto *factors = reinterpret_cast<float *>(starts + int64_t{kPanel} * groups);
+  for (int group = 0; group < groups; ++group) {
+    for (int token = 0; token < kPanel; ++token) {
+      const int64_t at = int64_t{first + token} * groups + group;
+      starts[group * kPanel + token] = token < tokens ? x.starts[at] : 0;
+      factors[group * kPanel + token] = token < tokens ? x.factors[at] : 0;
+    }
+  }
 }
 
 template <bool kIsInt4>
 struct CodeKind {
-  static constexpr int kColumns = kPanelBytes, kSome = kGroup;
-  struct Panel {
-    alignas(64) int8_t codes[kColumns * kPanel];
-    // Of int4, for each group; of int8 the first alone.
-    alignas(64) float scales[kColumns / kGroup][kPanel];
-  };
+  static constexpr int kColumns = kStripBytes;
 
   const Matrix &matrix;
-  const Codes &x;
+  const Inputs &inputs;
+
+  static int times(int columns) { return groups_of(columns); }
+
+  const uint8_t *at(int64_t row, int column) const {
+    const auto *weights = static_cast<const uint8_t *>(matrix.weights);
+    return kIsInt4 ? weights + row * groups_of(matrix.columns) * kPairBytes + column / 2
+                   : weights + row * matrix.columns + column;
+  }
 
   Region region(int row, int rows, int from, int columns) const {
-    const int64_t stride = row_bytes();
-    const auto *start = static_cast<const char *>(matrix.weights) + row * stride;
-    return {start + (kIsInt4 ? from / 2 : from), stride, rows, kIsInt4 ? columns / 2 : columns};
-  }
-  const int8_t *numbers(int token, int from) const { return x.codes + token * x.stride + from; }
-  static int bytes(int columns) { return padded_columns(columns); }
-
-  int64_t row_bytes() const {
-    return kIsInt4 ? int64_t{groups_of(matrix.columns)} * kPairBytes : matrix.columns;
+    return {reinterpret_cast<const char *>(at(row, from)), at(row + 1, from) - at(row, from), rows,
+            kIsInt4 ? columns / 2 : columns};
   }
 
-  void lay_out(int first, int rows, int from, int columns, Panel &panel) const {
-    const auto *weights = static_cast<const uint8_t *>(matrix.weights) + first * row_bytes();
-    const int groups = groups_of(columns);
+  // What lies beyond a row's end meets zeros.
+  void widen(int row, int from, int columns, char *strip) const {
+    const uint8_t *codes = at(row, from);
     if constexpr (kIsInt4) {
-      lay_out_int4(weights + from / 2, row_bytes(), rows, groups, panel.codes);
+      for (int group = 0; group < groups_of(columns); ++group) {
+        unpack(codes + group * kPairBytes, strip + group * kGroup);
+      }
     } else {
-      lay_out_int8(weights + from, row_bytes(), rows, columns, panel.codes);
-    }
-    const int64_t all_groups = groups_of(matrix.columns);
-    for (int row = 0; row < rows; ++row) {
-      const int64_t at = first + row;
-      for (int group = 0; group < (kIsInt4 ? groups : 1); ++group) {
-        panel.scales[group][row] =
-            matrix.scales[kIsInt4 ? at * all_groups + from / kGroup + group : at];
+      for (int column = 0; column < columns; column += kBytes) {
+        const Bytes some = column + kBytes <= columns ? load<Bytes>(codes + column)
+                                                      : some_bytes(codes + column, columns - column);
+        const Bytes moved = shifted(some);
+        std::memcpy(strip + column, &moved, sizeof moved);
       }
     }
   }
 
   // Sums of a group are whole numbers.
-  template <int kTokens, typename Ask>
-  void pass(const Panel &panel, const char *passing_by, int token, int from, int columns,
-            const Ask &ask, Floats (&sums)[kTokens][2]) const {
-    const int64_t all_groups = groups_of(matrix.columns);
-    const int64_t at = token * all_groups + from / kGroup;
+  template <int kRows, int kVectors>
+  [[gnu::noinline]] void pass(const char *strips, int row, int token, int from, int columns, Ahead &ahead,
+            float *to) const {
+    const int groups = groups_of(matrix.columns), first = from / kGroup;
+    const auto *codes = static_cast<const char *>(inputs.crosswise) +
+                        int64_t{token} / kPanel * code_panel_bytes(matrix.columns);
+    const auto *starts =
+        reinterpret_cast<const int32_t *>(codes + int64_t{kPanel} * padded_columns(matrix.columns)) +
+        first * kPanel;
+    const auto *factors =
+        reinterpret_cast<const float *>(starts + int64_t{kPanel} * groups);
+    codes += int64_t{from} * kPanel;
+    const float *scales = matrix.scales + (kIsInt4 ? int64_t{row} * groups + first : row);
+    Floats sums[kRows][kVectors] = {};
     for (int group = 0; group < groups_of(columns); ++group) {
-      ask();
-      Ints parts[kTokens][2];
-      for (int t = 0; t < kTokens; ++t) {
-        parts[t][0] = parts[t][1] = all(x.starts[at + t * all_groups + group]);
+      ahead.ask();
+      Ints parts[kRows][kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        const Ints start = load<Ints>(starts + group * kPanel + v * kLanes);
+        for (int r = 0; r < kRows; ++r) parts[r][v] = start;
       }
       for (int column = group * kGroup; column < (group + 1) * kGroup; column += 4) {
-        const Bytes lower = load<Bytes>(panel.codes + column * kPanel);
-        const Bytes upper = load<Bytes>(panel.codes + column * kPanel + kBytes);
-        for (int t = 0; t < kTokens; ++t) {
+        Bytes numbers[kVectors];
+        for (int v = 0; v < kVectors; ++v) {
+          numbers[v] = load<Bytes>(codes + column * kPanel + v * kBytes);
+        }
+        for (int r = 0; r < kRows; ++r) {
           int32_t four;
-          std::memcpy(&four, passing_by + t * kApart + column, 4);
-          const Bytes numbers = reinterpret_cast<Bytes>(all(four));
-          parts[t][0] = dot_codes<kIsInt4>(parts[t][0], lower, numbers);
-          parts[t][1] = dot_codes<kIsInt4>(parts[t][1], upper, numbers);
+          std::memcpy(&four, strips + r * kApart + column, 4);
+          const Bytes weights = reinterpret_cast<Bytes>(all(four));
+          for (int v = 0; v < kVectors; ++v) {
+            parts[r][v] = kIsInt4 ? dot_small(parts[r][v], weights, numbers[v])
+                                  : dot(parts[r][v], weights, numbers[v]);
+          }
         }
       }
-      for (int t = 0; t < kTokens; ++t) {
-        const Floats factor = all(x.factors[at + t * all_groups + group]);
-        for (int half = 0; half < 2; ++half) {
-          const Floats by =
-              kIsInt4 ? factor * floats(panel.scales[group] + half * kLanes) : factor;
-          sums[t][half] += converted(parts[t][half]) * by;
+      for (int v = 0; v < kVectors; ++v) {
+        const Floats factor = floats(factors + group * kPanel + v * kLanes);
+        for (int r = 0; r < kRows; ++r) {
+          const Floats by = kIsInt4 ? factor * scales[int64_t{r} * groups + group] : factor;
+          sums[r][v] += converted(parts[r][v]) * by;
         }
       }
     }
-    if constexpr (!kIsInt4) {
-      for (int t = 0; t < kTokens; ++t) {
-        for (int half = 0; half < 2; ++half) {
-          sums[t][half] *= floats(panel.scales[0] + half * kLanes);
-        }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
+        float *total = to + r * kSumsApart + v * kLanes;
+        const Floats sum = kIsInt4 ? sums[r][v] : sums[r][v] * scales[r];
+        store(total, from > 0 ? floats(total) + sum : sum);
       }
     }
   }

@@ -6,7 +6,8 @@ namespace bigcode {
 namespace {
 
 constexpr Kernels kTable = {
-    "avx2", product, quantise, normalise, finish, attend, widen, best, measure, weigh,
+    "avx2", is_many, kPanel, lay_crosswise, product, quantise, normalise,
+    finish, attend, widen, best, measure, weigh,
 };
 
 }  // namespace

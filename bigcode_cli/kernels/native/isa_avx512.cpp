@@ -6,7 +6,8 @@ namespace bigcode {
 namespace {
 
 constexpr Kernels kTable = {
-    "avx512", product, quantise, normalise, finish, attend, widen, best, measure, weigh,
+    "avx512", is_many, kPanel, lay_crosswise, product, quantise, normalise,
+    finish, attend, widen, best, measure, weigh,
 };
 
 }  // namespace

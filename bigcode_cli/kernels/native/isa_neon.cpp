@@ -6,7 +6,8 @@ namespace bigcode {
 namespace {
 
 constexpr Kernels kTable = {
-    "neon", product, quantise, normalise, finish, attend, widen, best, measure, weigh,
+    "neon", is_many, kPanel, lay_crosswise, product, quantise, normalise,
+    finish, attend, widen, best, measure, weigh,
 };
 
 }  // namespace

@@ -5,7 +5,8 @@ namespace bigcode {
 namespace {
 
 constexpr Kernels kTable = {
-    "portable", product, quantise, normalise, finish, attend, widen, best, measure, weigh,
+    "portable", is_many, kPanel, lay_crosswise, product, quantise, normalise,
+    finish, attend, widen, best, measure, weigh,
 };
 
 }  // namespace

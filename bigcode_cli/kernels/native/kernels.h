@@ -25,6 +25,9 @@ enum class Activation : int32_t { kGelu = 0, kGeluTanh = 1, kRelu = 2, kSilu = 3
 // and 5.7 % in int4, with 64 by 0.8 % and 4.7 %.
 constexpr int kGroup = 64;
 
+constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
+constexpr int padded_columns(int columns) { return groups_of(columns) * kGroup; }
+
 // Row-major, `(rows, columns)`. Nothing of it is owned.
 struct Matrix {
   Format format;
@@ -52,10 +55,14 @@ struct Inputs {
   int64_t stride;      // between a token's numbers and the next one's
   const Codes *codes;  // nullptr: the numbers themselves
   int tokens;
+  void *crosswise;     // crosswise_size(tokens, columns) floats, for what `lay_crosswise` is to put there
 };
 
-constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
-constexpr int padded_columns(int columns) { return groups_of(columns) * kGroup; }
+// Many tokens stand in panels of so many at most.
+constexpr int kWidestPanel = 32;
+constexpr int64_t crosswise_size(int tokens, int columns) {
+  return (int64_t{tokens} + kWidestPanel - 1) / kWidestPanel * kWidestPanel * padded_columns(columns);
+}
 
 // Slots of a cache whose keys lie crosswise: a block of slots is their keys (dim, kSlots), then their
 // values (kSlots, dim). So scores of as many slots come out side by side.
@@ -63,11 +70,11 @@ constexpr int kSlots = 16;
 constexpr int blocks_of(int slots) { return (slots + kSlots - 1) / kSlots; }
 constexpr int64_t block_size(int dim) { return int64_t{2} * kSlots * dim; }
 
-// Scratch memory is in strips of a few queries by some numbers of each: so queries are a constant apart,
-// and of no power of two, by which all would fall to the same few places of the cache.
-constexpr int kStrip = 512, kStripApart = kStrip + 16, kStripQueries = 12;
+// Some numbers of a few rows, or queries, side by side: they are a constant apart, and no power of two, by
+// which all would fall to the same few places of the cache.
+constexpr int kStrip = 512, kStripApart = kStrip + 16, kStripRows = 12;
 constexpr int64_t strips_of(int numbers) {
-  return int64_t{(numbers + kStrip - 1) / kStrip} * kStripQueries * kStripApart;
+  return int64_t{(numbers + kStrip - 1) / kStrip} * kStripRows * kStripApart;
 }
 
 // Some queries of one key head of one row, and the slots that they see.
@@ -87,6 +94,11 @@ struct Attention {
 
 struct Kernels {
   const char *name;
+
+  // Whether so many tokens are laid crosswise before they are multiplied; in panels of `panel` each.
+  bool (*is_many)(const Inputs &inputs);
+  int panel;
+  void (*lay_crosswise)(const Inputs &inputs, int columns, int panel);
 
   // out[token * stride + row] = the matrix times the inputs, without bias, for rows `first` … .
   void (*product)(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,

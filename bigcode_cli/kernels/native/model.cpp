@@ -11,7 +11,7 @@ constexpr int kLeastRows = 32;
 // Pieces for each thread: whoever is put aside by the system leaves the rest to the others.
 constexpr int kPieces = 4;
 // Queries of a piece of attention.
-constexpr int kQueries = 2 * kStripQueries;
+constexpr int kQueries = 2 * kStripRows;
 // Logits in memory at once when texts are scored.
 constexpr int kScored = 96;
 
@@ -27,10 +27,9 @@ void Cache::reserve(int capacity) {
   const int heads = geometry_.layers * geometry_.kv_heads;
   const int64_t block = block_size(geometry_.head_dim);
   const int64_t each = blocks_of(capacity) * block, old = blocks_of(capacity_) * block;
-  // Not initialised: pages that nobody writes are never there.
-  std::unique_ptr<float[]> larger(new float[heads * each]);
+  Buffer<float> larger(heads * each);
   for (int head = 0; head < heads && length > 0; ++head) {
-    std::memcpy(larger.get() + head * each, numbers_.get() + head * old,
+    std::memcpy(larger.data() + head * each, numbers_.data() + head * old,
                 sizeof(float) * blocks_of(length) * block);
   }
   numbers_ = std::move(larger);
@@ -57,21 +56,22 @@ void Model::reserve(int tokens, int longest) {
   if (tokens > room_) {
     const int widest = std::max(geometry.inner, geometry.width);
     const int projected = geometry.width + 2 * geometry.kv_heads * geometry.head_dim;
-    hidden_.resize(int64_t{tokens} * geometry.width);
-    normed_.resize(tokens * apart(geometry.width));
-    attended_.resize(tokens * apart(geometry.width));
-    projected_.resize(int64_t{tokens} * projected);
-    inner_.resize(tokens * apart(geometry.inner));
-    codes_.resize(tokens * codes_apart(widest));
-    factors_.resize(int64_t{tokens} * groups_of(widest));
-    starts_.resize(int64_t{tokens} * groups_of(widest));
-    sums_out_.resize(int64_t{tokens} * widest);
+    hidden_.reserve(int64_t{tokens} * geometry.width);
+    normed_.reserve(tokens * apart(geometry.width));
+    attended_.reserve(tokens * apart(geometry.width));
+    projected_.reserve(int64_t{tokens} * projected);
+    inner_.reserve(tokens * apart(geometry.inner));
+    codes_.reserve(tokens * codes_apart(widest));
+    factors_.reserve(int64_t{tokens} * groups_of(widest));
+    starts_.reserve(int64_t{tokens} * groups_of(widest));
+    sums_out_.reserve(int64_t{tokens} * widest);
+    crosswise_.reserve(crosswise_size(tokens, widest));
     room_ = tokens;
   }
   const int64_t each = strips_of(geometry.head_dim) + strips_of(longest);
   if (each > scratch_each_) {
     scratch_each_ = 2 * each;
-    scratch_.resize(scratch_each_ * pool_.threads());
+    scratch_.reserve(scratch_each_ * pool_.threads());
   }
 }
 
@@ -205,7 +205,7 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
   const bool quantises = is_int && (quantises_ || matrix.format == Format::kInt4);
   const Codes codes{codes_.data(),   codes_apart(matrix.columns), matrix.columns,
                     factors_.data(), starts_.data(),              matrix.format == Format::kInt4};
-  const Inputs inputs{from, from_stride, quantises ? &codes : nullptr, count};
+  const Inputs inputs{from, from_stride, quantises ? &codes : nullptr, count, crosswise_.data()};
   if (quantises) {
     const int columns = matrix.columns;
     const auto one = [&](int token, int) {
@@ -219,6 +219,11 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
     } else {
       pool_.run(count, one);
     }
+  }
+  if (kernels.is_many(inputs)) {
+    pool_.run((count + kernels.panel - 1) / kernels.panel, [&](int panel, int) {
+      kernels.lay_crosswise(inputs, matrix.columns, panel);
+    });
   }
   // What is added to has been read by then, so it cannot be where the products go.
   float *to = then == Then::kAdd ? sums_out_.data() : out;
@@ -244,7 +249,7 @@ void Model::name(const float *states, int count, float *logits) {
 
 void Model::score(const float *states, int count, const int32_t *targets, float *told) {
   const int vocab = geometry.vocab;
-  logits_.resize(int64_t{std::min(count, kScored)} * vocab);
+  logits_.reserve(int64_t{std::min(count, kScored)} * vocab);
   for (int from = 0; from < count; from += kScored) {
     const int some = std::min(kScored, count - from);
     name(states + int64_t{from} * geometry.width, some, logits_.data());

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "buffer.h"
 #include "kernels.h"
 #include "pool.h"
 
@@ -39,7 +39,7 @@ class Cache {
   void copy(const Cache &other, int length);
 
   float *blocks(int layer, int kv_head) {
-    return numbers_.get() + (int64_t{layer} * geometry_.kv_heads + kv_head) *
+    return numbers_.data() + (int64_t{layer} * geometry_.kv_heads + kv_head) *
                                 blocks_of(capacity_) * block_size(geometry_.head_dim);
   }
   const float *blocks(int layer, int kv_head) const {
@@ -52,7 +52,7 @@ class Cache {
  private:
   Geometry geometry_;
   int capacity_ = 0;
-  std::unique_ptr<float[]> numbers_;
+  Buffer<float> numbers_;
 };
 
 // Tokens that one row is fed: behind what its cache holds.
@@ -99,10 +99,10 @@ class Model {
   bool quantises_;
   int room_ = 0;
   int64_t scratch_each_ = 0;
-  std::vector<float> hidden_, normed_, projected_, attended_, inner_, scratch_, logits_;
-  std::vector<int8_t> codes_;
-  std::vector<float> factors_, sums_out_;
-  std::vector<int32_t> starts_;
+  Buffer<float> hidden_, normed_, projected_, attended_, inner_, scratch_, logits_;
+  Buffer<float> factors_, sums_out_, crosswise_;
+  Buffer<int8_t> codes_;
+  Buffer<int32_t> starts_;
   std::vector<int> tokens_before_;
 };
 

@@ -14,21 +14,27 @@ constexpr int kParts = kBytes > kPairBytes ? 1 : kPairBytes / kBytes;
 
 typedef uint8_t Pairs __attribute__((vector_size(kBytes)));
 
-inline Bytes even_codes(Pairs pairs) { return reinterpret_cast<Bytes>(pairs & 15); }
-#if defined(__AVX512F__)
-// There is no shift of bytes, and GCC's takes two operations more.
-inline Bytes odd_codes(Pairs pairs) {
-  const __m512i shifted = _mm512_srli_epi16(reinterpret_cast<__m512i>(pairs), 4);
-  return reinterpret_cast<Bytes>(_mm512_and_si512(shifted, _mm512_set1_epi8(15)));
+// Codes of the even columns, in the lower halves, and of the odd ones. Shifted as 16-bit numbers: no
+// instruction set here shifts bytes.
+template <typename Vector>
+inline Vector even_codes(Vector pairs) { return pairs & 15; }
+template <typename Vector>
+inline Vector odd_codes(Vector pairs) {
+  typedef uint16_t Shorts __attribute__((vector_size(sizeof(Vector))));
+  return reinterpret_cast<Vector>(reinterpret_cast<Shorts>(pairs) >> 4) & 15;
 }
-#elif defined(__AVX2__)
-inline Bytes odd_codes(Pairs pairs) {
-  const __m256i shifted = _mm256_srli_epi16(reinterpret_cast<__m256i>(pairs), 4);
-  return reinterpret_cast<Bytes>(_mm256_and_si256(shifted, _mm256_set1_epi8(15)));
+
+// A group's codes, each in a byte: those of its even columns, then those of its odd ones.
+inline void unpack(const uint8_t *pairs, char *codes) {
+  constexpr int kSome = kBytes < kPairBytes ? kBytes : kPairBytes;
+  typedef uint8_t Some __attribute__((vector_size(kSome)));
+  for (int i = 0; i < kPairBytes; i += kSome) {
+    const Some some = load<Some>(pairs + i);
+    const Some even = even_codes(some), odd = odd_codes(some);
+    std::memcpy(codes + i, &even, kSome);
+    std::memcpy(codes + kPairBytes + i, &odd, kSome);
+  }
 }
-#else
-inline Bytes odd_codes(Pairs pairs) { return reinterpret_cast<Bytes>(pairs >> 4); }
-#endif
 
 // A number for each group of a span, on the lanes of its codes; `kThere` of them are there.
 template <int kThere>
@@ -94,9 +100,11 @@ inline void int4_tile(const uint8_t *weights, const float *scales, const Codes &
       for (int part = 0; part < kParts; ++part) {
         const Pairs pairs = kThere == kSpan ? load<Pairs>(from + part * kBytes)
                                             : reinterpret_cast<Pairs>(some_bytes(from, kPairBytes));
+        const Bytes lower = reinterpret_cast<Bytes>(even_codes(pairs));
+        const Bytes upper = reinterpret_cast<Bytes>(odd_codes(pairs));
         for (int t = 0; t < kTokens; ++t) {
-          parts[t] = dot_small(parts[t], even_codes(pairs), even[t][part]);
-          parts[t] = dot_small(parts[t], odd_codes(pairs), odd[t][part]);
+          parts[t] = dot_small(parts[t], lower, even[t][part]);
+          parts[t] = dot_small(parts[t], upper, odd[t][part]);
         }
       }
       const Floats scale = spread<kThere>(scales + r * groups + group);

@@ -15,8 +15,17 @@
 namespace bigcode {
 namespace {
 
-// From so many tokens on it pays to lay panels out.
-constexpr int kMany = 24, kManyCodes = 10;
+// From so many tokens on it pays to lay them crosswise.
+constexpr int kMany = 28, kManyCodes = 12;
+
+bool is_many(const Inputs &inputs) {
+  return inputs.tokens >= (inputs.codes == nullptr ? kMany : kManyCodes);
+}
+
+void lay_crosswise(const Inputs &inputs, int columns, int panel) {
+  if (inputs.codes == nullptr) return lay_floats_crosswise(inputs, columns, panel);
+  lay_codes_crosswise(inputs, panel);
+}
 
 // Calls `tile` with rows and tokens as constants: whole tiles, then what is left of them.
 template <int kRows, int kTokens, typename Tile>
@@ -47,7 +56,7 @@ inline void put(const float (&sums)[kTokens][kRows], float *out, int64_t stride)
 template <typename Number>
 void float_product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
                    int64_t stride) {
-  if (inputs.tokens >= kMany) {
+  if (is_many(inputs)) {
     return by_panels(FloatKind<Number>{matrix, inputs}, matrix.columns, inputs.tokens, first, rows, out,
                      stride);
   }
@@ -97,12 +106,12 @@ void product(const Matrix &matrix, const Inputs &inputs, int first, int rows, fl
     case Format::kInt8:
     case Format::kInt4: break;
   }
-  if (quantises && inputs.tokens >= kManyCodes) {
+  if (quantises && is_many(inputs)) {
     const auto by = [&](const auto &kind) {
       by_panels(kind, matrix.columns, inputs.tokens, first, rows, out, stride);
     };
-    return matrix.format == Format::kInt4 ? by(CodeKind<true>{matrix, *inputs.codes})
-                                          : by(CodeKind<false>{matrix, *inputs.codes});
+    return matrix.format == Format::kInt4 ? by(CodeKind<true>{matrix, inputs})
+                                          : by(CodeKind<false>{matrix, inputs});
   }
   if (quantises) {
     few_codes(matrix, *inputs.codes, inputs.tokens, first, rows, out, stride);

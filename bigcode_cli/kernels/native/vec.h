@@ -46,6 +46,12 @@ inline Vector load(const Number *from) {
 inline Floats floats(const float *from) { return load<Floats>(from); }
 inline void store(float *to, Floats x) { std::memcpy(to, &x, sizeof x); }
 
+inline void store_some(float *to, Floats x, int count) {
+  // Of a constant size no function is called.
+  if (count >= kLanes) return store(to, x);
+  std::memcpy(to, &x, count * sizeof(float));
+}
+
 inline Floats bits_as_floats(Ints x) {
   Floats floats;
   std::memcpy(&floats, &x, sizeof floats);

@@ -23,12 +23,6 @@ inline void each(const float *x, int count, float filling, const Body &body) {
   }
 }
 
-inline void store_some(float *to, Floats x, int count) {
-  // Of a constant size no function is called.
-  if (count >= kLanes) return store(to, x);
-  std::memcpy(to, &x, count * sizeof(float));
-}
-
 inline float highest_of(const float *x, int count) {
   Floats most = all(-std::numeric_limits<float>::infinity());
   each(x, count, -std::numeric_limits<float>::infinity(),

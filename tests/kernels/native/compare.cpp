@@ -136,7 +136,7 @@ void check_product(const Kernels &kernels) {
                               300, 512, 513, 700, 1030, 2050});
   // Few tokens, and so many that panels are laid out for them.
   const bool many = drawn(0, 2) == 0;
-  const int rows = drawn(1, many ? 150 : 19), tokens = many ? drawn(8, 40) : drawn(1, 23);
+  const int rows = drawn(1, many ? 150 : 19), tokens = many ? one_of({drawn(8, 40), drawn(41, 70), drawn(250, 300)}) : drawn(1, 15);
   const int groups = groups_of(columns);
   const int first = drawn(0, rows - 1), some = drawn(1, rows - first), stride = rows + drawn(0, 3);
   const int bytes = format == Format::kFloat ? 4 : format == Format::kInt8 ? 1 : 2;
@@ -180,8 +180,14 @@ void check_product(const Kernels &kernels) {
   Guarded<float> out(int64_t{tokens - 1} * stride + rows);
   out.fill([] { return kUntouched; });
   const Matrix matrix{format, rows, columns, weights.data(), scales.data(), nullptr};
-  kernels.product(matrix, {x.values.data(), columns, coded ? &codes : nullptr, tokens}, first, some,
-                  out.data(), stride);
+  Guarded<float> crosswise(crosswise_size(tokens, columns));
+  const Inputs inputs{x.values.data(), columns, coded ? &codes : nullptr, tokens, crosswise.data()};
+  if (kernels.is_many(inputs)) {
+    for (int panel = 0; panel * kernels.panel < tokens; ++panel) {
+      kernels.lay_crosswise(inputs, columns, panel);
+    }
+  }
+  kernels.product(matrix, inputs, first, some, out.data(), stride);
   char shape[120];
   std::snprintf(shape, sizeof shape, "format %d coded %d columns %d rows %d+%d/%d tokens %d",
                 static_cast<int>(format), coded, columns, first, some, rows, tokens);
@@ -419,7 +425,7 @@ void check_all_halves(const Kernels &kernels) {
     // What is no number or infinite spoils its row.
     for (const Format format : {Format::kHalf, Format::kBrain}) {
       const Matrix matrix{format, 1024, 64, bits.data(), nullptr, nullptr};
-      kernels.product(matrix, {x.data(), 64, nullptr, 1}, 0, 1024, out.data(), 1024);
+      kernels.product(matrix, {x.data(), 64, nullptr, 1, nullptr}, 0, 1024, out.data(), 1024);
       for (int row = 0; row < 1024; ++row) {
         const int own = row * 64 + column, end = format == Format::kHalf ? 0x7c00 : 0x7f80;
         const double exact = format == Format::kHalf ? half(own) : brain(own);
