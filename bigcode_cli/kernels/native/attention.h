@@ -8,7 +8,7 @@
 namespace bigcode {
 namespace {
 
-static_assert(kSlots % kLanes == 0 && kStrip % kPanel == 0, "vectors do not cross blocks or strips");
+static_assert(kSlots % kLanes == 0 && kStrip % kSlots == 0, "vectors do not cross blocks or strips");
 
 // A query's number i, in strips.
 inline float *in_strip(float *strips, int query, int i) {
@@ -21,25 +21,22 @@ inline void each_strip(int count, const Body &body) {
   for (int i = 0; i < count; i += kStrip) body(i, std::min(kStrip, count - i));
 }
 
-// Products of all queries with the keys of `slots` slots, and of up to kPanel more.
-template <int kQueries>
-inline void score(const Attention &task, float *asked, int slots, float *scores) {
-  const auto keys_of = [&](int slot) {
-    return task.cache + slot / kSlots * block_size(task.dim) + slot % kSlots;
-  };
-  for (int slot = 0; slot < slots; slot += kPanel) {
-    // There is no block behind the last one.
-    const bool has_upper = slot + kLanes < blocks_of(slots) * kSlots;
-    const float *const keys[2] = {keys_of(slot), keys_of(has_upper ? slot + kLanes : slot)};
-    Floats sums[kQueries][2] = {};
-    each_strip(task.dim, [&](int i, int count) {
-      add_products<kQueries, 2>({keys[0] + i * kSlots, keys[1] + i * kSlots}, kSlots,
-                                in_strip(asked, 0, i), count, sums);
-    });
-    for (int t = 0; t < kQueries; ++t) {
-      store(in_strip(scores, t, slot), sums[t][0]);
-      store(in_strip(scores, t, slot) + kLanes, sums[t][1]);
-    }
+// Products of all queries with the keys of some vectors of slots.
+template <int kQueries, int kVectors>
+inline void score_vectors(const Attention &task, float *asked, int slot, float *scores) {
+  const float *keys[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    const int first = slot + v * kLanes;
+    keys[v] = task.cache + first / kSlots * block_size(task.dim) + first % kSlots;
+  }
+  Floats sums[kQueries][kVectors] = {};
+  each_strip(task.dim, [&](int i, int count) {
+    const float *numbers[kVectors];
+    for (int v = 0; v < kVectors; ++v) numbers[v] = keys[v] + i * kSlots;
+    add_products<kQueries, kVectors>(numbers, kSlots, in_strip(asked, 0, i), count, sums);
+  });
+  for (int t = 0; t < kQueries; ++t) {
+    for (int v = 0; v < kVectors; ++v) store(in_strip(scores, t, slot + v * kLanes), sums[t][v]);
   }
 }
 
@@ -116,7 +113,12 @@ inline void attend_some(const Attention &task, int first) {
     seen[t] = task.past + token + 1;
     most = std::max(most, seen[t]);
   }
-  score<kQueries>(task, asked, most, scores);
+  const int vectors = (most + kLanes - 1) / kLanes;
+  for (int v = 0; v < vectors; v += kVectorsAt) {
+    with_constant<kVectorsAt>(vectors - v, [&](auto some) {
+      score_vectors<kQueries, decltype(some)::value>(task, asked, v * kLanes, scores);
+    });
+  }
   float inverse[kQueries];
   for (int t = 0; t < kQueries; ++t) inverse[t] = weigh_strips(scores, t, seen[t], most);
   mix<kQueries>(task, scores, most, inverse, out);

@@ -58,10 +58,10 @@ struct Inputs {
   void *crosswise;     // crosswise_size(tokens, columns) floats, for what `lay_crosswise` is to put there
 };
 
-// Many tokens stand in panels of so many at most.
-constexpr int kWidestPanel = 32;
+// Many tokens stand in panels of so many at most, the last of which is filled up.
+constexpr int kWidestPanel = 48;
 constexpr int64_t crosswise_size(int tokens, int columns) {
-  return (int64_t{tokens} + kWidestPanel - 1) / kWidestPanel * kWidestPanel * padded_columns(columns);
+  return (int64_t{tokens} + kWidestPanel - 1) * padded_columns(columns);
 }
 
 // Slots of a cache whose keys lie crosswise: a block of slots is their keys (dim, kSlots), then their
@@ -72,7 +72,7 @@ constexpr int64_t block_size(int dim) { return int64_t{2} * kSlots * dim; }
 
 // Some numbers of a few rows, or queries, side by side: they are a constant apart, and no power of two, by
 // which all would fall to the same few places of the cache.
-constexpr int kStrip = 512, kStripApart = kStrip + 16, kStripRows = 12;
+constexpr int kStrip = 512, kStripApart = kStrip + 16, kStripRows = 8;
 constexpr int64_t strips_of(int numbers) {
   return int64_t{(numbers + kStrip - 1) / kStrip} * kStripRows * kStripApart;
 }

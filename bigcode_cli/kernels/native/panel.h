@@ -17,24 +17,24 @@
 namespace bigcode {
 namespace {
 
-// Tokens of a panel.
-constexpr int kPanel = 2 * kLanes;
-// Rows at a time: with two vectors of tokens as many sums as there are registers for.
+// Vectors of tokens that stand side by side: with three a number that is loaded for all lanes is used
+// thrice, and eight rows then have as many sums as there are registers for.
+constexpr int kVectorsAt = 3, kPanel = kVectorsAt * kLanes;
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kPassing = kStripRows;
 #else
-constexpr int kPassing = 5;
+constexpr int kPassing = 4;
 #endif
 constexpr int kStripBytes = kStrip * int{sizeof(float)};
 constexpr int kApart = kStripApart * int{sizeof(float)};
 // Rows and tokens whose sums are kept until all columns have passed.
-constexpr int kRowsAt = 96, kTokensAt = 256, kSumsApart = kTokensAt + kLanes;
+constexpr int kRowsAt = 96, kPanelsAt = 240 / kPanel, kSumsApart = kPanelsAt * kPanel + 2 * kLanes;
 
 // Calls `pass(first row, how many)` with a constant number of rows, nearly the same for all.
-template <int kSize = kPassing, typename Pass>
+template <int kMost, typename Pass>
 inline void with_constant(int size, const Pass &pass) {
-  if (size == kSize) return pass(std::integral_constant<int, kSize>{});
-  if constexpr (kSize > 1) with_constant<kSize - 1>(size, pass);
+  if (size >= kMost) return pass(std::integral_constant<int, kMost>{});
+  if constexpr (kMost > 1) with_constant<kMost - 1>(size, pass);
 }
 
 template <typename Pass>
@@ -42,7 +42,7 @@ inline void passing(int rows, const Pass &pass) {
   const int blocks = (rows + kPassing - 1) / kPassing;
   for (int block = 0; block < blocks; ++block) {
     const int row = rows * block / blocks;
-    with_constant(rows * (block + 1) / blocks - row, [&](auto some) { pass(row, some); });
+    with_constant<kPassing>(rows * (block + 1) / blocks - row, [&](auto some) { pass(row, some); });
   }
 }
 
@@ -141,10 +141,14 @@ void by_panels(const Kind &kind, int columns, int tokens, int first, int rows, f
   alignas(64) char strips[kPassing * kApart];
   alignas(64) float sums[kRowsAt][kSumsApart];
   const int end = first + rows;
-  for (int row = first; row < end; row += kRowsAt) {
-    const int some_rows = std::min(kRowsAt, end - row);
-    for (int token = 0; token < tokens; token += kTokensAt) {
-      const int some_tokens = std::min(kTokensAt, tokens - token);
+  // Whole panels, and nearly as many each time.
+  const int panels = (tokens + kPanel - 1) / kPanel;
+  const int times = (panels + kPanelsAt - 1) / kPanelsAt;
+  for (int time = 0; time < times; ++time) {
+    const int token = panels * time / times * kPanel;
+    const int some_tokens = std::min(tokens, panels * (time + 1) / times * kPanel) - token;
+    for (int row = first; row < end; row += kRowsAt) {
+      const int some_rows = std::min(kRowsAt, end - row);
       for (int from = 0; from < columns; from += Kind::kColumns) {
         const int some_columns = std::min(Kind::kColumns, columns - from);
         const int next = from + Kind::kColumns;
@@ -161,15 +165,10 @@ void by_panels(const Kind &kind, int columns, int tokens, int first, int rows, f
                                         std::min(Kind::kColumns, columns)),
                       (some_tokens + kPanel - 1) / kPanel * Kind::times(some_columns));
           for (int t = 0; t < some_tokens; t += kPanel) {
-            const auto pass = [&](auto vectors) {
+            with_constant<kVectorsAt>((some_tokens - t + kLanes - 1) / kLanes, [&](auto vectors) {
               kind.template pass<kRows, decltype(vectors)::value>(strips, row + r, token + t, from,
                                                                   some_columns, ahead, &sums[r][t]);
-            };
-            if (some_tokens - t > kLanes) {
-              pass(std::integral_constant<int, 2>{});
-            } else {
-              pass(std::integral_constant<int, 1>{});
-            }
+            });
           }
         });
       }
@@ -202,9 +201,12 @@ struct FloatKind {
   void widen(int row, int from, int columns, char *strip) const {
     const Number *numbers = at(row, from);
     auto *to = reinterpret_cast<float *>(strip);
+    const float scale = scale_of<Number>(matrix, row);
     int column = 0;
-    for (; column + kLanes <= columns; column += kLanes) store(to + column, floats(numbers + column));
-    for (; column < columns; ++column) to[column] = single(numbers + column);
+    for (; column + kLanes <= columns; column += kLanes) {
+      store(to + column, floats(numbers + column) * scale);
+    }
+    for (; column < columns; ++column) to[column] = single(numbers + column) * scale;
   }
 
   template <int kRows, int kVectors>

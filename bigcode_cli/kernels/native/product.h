@@ -48,18 +48,19 @@ inline void tiles(int rows, int tokens, const Tile &tile) {
   while (token < tokens) across(std::integral_constant<int, 1>{});
 }
 
-template <int kRows, int kTokens>
-inline void put(const float (&sums)[kTokens][kRows], float *out, int64_t stride) {
-  for (int t = 0; t < kTokens; ++t) std::memcpy(out + t * stride, sums[t], sizeof sums[t]);
+template <typename Number, int kRows, int kTokens>
+inline void put(const float (&sums)[kTokens][kRows], const Matrix &matrix, int row, float *out,
+                int64_t stride) {
+  for (int t = 0; t < kTokens; ++t) {
+    for (int r = 0; r < kRows; ++r) {
+      out[t * stride + row + r] = sums[t][r] * scale_of<Number>(matrix, row + r);
+    }
+  }
 }
 
 template <typename Number>
-void float_product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-                   int64_t stride) {
-  if (is_many(inputs)) {
-    return by_panels(FloatKind<Number>{matrix, inputs}, matrix.columns, inputs.tokens, first, rows, out,
-                     stride);
-  }
+void few_floats(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
+                int64_t stride) {
   const auto *weights = static_cast<const Number *>(matrix.weights);
   const int64_t row_stride = matrix.columns;
   tiles<kTileRows, kTileTokens>(
@@ -70,59 +71,62 @@ void float_product(const Matrix &matrix, const Inputs &inputs, int first, int ro
         float_tile<Number, kRows, kTokens>(
             weights + (first + row) * row_stride, row_stride,
             inputs.values + token * inputs.stride, inputs.stride, matrix.columns, sums);
-        put<kRows, kTokens>(sums, out + token * stride + first + row, stride);
+        put<Number, kRows, kTokens>(sums, matrix, first + row, out + token * stride, stride);
       });
 }
 
-void few_codes(const Matrix &matrix, const Codes &codes, int tokens, int first, int rows,
-               float *out, int64_t stride) {
-  const int columns = matrix.columns;
-  const int64_t groups = groups_of(columns);
+template <bool kIsInt4>
+void few_codes(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
+               int64_t stride) {
+  const int64_t columns = matrix.columns, groups = groups_of(matrix.columns);
+  const Codes &codes = *inputs.codes;
   tiles<kCodeRows, kCodeTokens>(
-      rows, tokens, [&](auto some_rows, auto some_tokens, int row, int token) {
+      rows, inputs.tokens, [&](auto some_rows, auto some_tokens, int row, int token) {
         constexpr int kRows = decltype(some_rows)::value;
         constexpr int kTokens = decltype(some_tokens)::value;
         float sums[kTokens][kRows];
         const int64_t at = first + row;
-        if (matrix.format == Format::kInt8) {
-          int8_tile<kRows, kTokens>(static_cast<const int8_t *>(matrix.weights) + at * columns,
-                                    columns, codes, token, columns, sums);
-        } else {
+        float *to = out + token * stride;
+        if constexpr (kIsInt4) {
           int4_tile<kRows, kTokens>(
               static_cast<const uint8_t *>(matrix.weights) + at * groups * kPairBytes,
-              matrix.scales + at * groups, codes, token, columns, sums);
+              matrix.scales + at * groups, codes, token, matrix.columns, sums);
+          put<uint8_t, kRows, kTokens>(sums, matrix, first + row, to, stride);
+        } else {
+          int8_tile<kRows, kTokens>(static_cast<const int8_t *>(matrix.weights) + at * columns,
+                                    columns, codes, token, matrix.columns, sums);
+          put<int8_t, kRows, kTokens>(sums, matrix, first + row, to, stride);
         }
-        put<kRows, kTokens>(sums, out + token * stride + at, stride);
       });
+}
+
+template <typename Number>
+void float_product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
+                   int64_t stride) {
+  if (!is_many(inputs)) return few_floats<Number>(matrix, inputs, first, rows, out, stride);
+  by_panels(FloatKind<Number>{matrix, inputs}, matrix.columns, inputs.tokens, first, rows, out,
+            stride);
+}
+
+template <bool kIsInt4>
+void code_product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
+                  int64_t stride) {
+  if (!is_many(inputs)) return few_codes<kIsInt4>(matrix, inputs, first, rows, out, stride);
+  by_panels(CodeKind<kIsInt4>{matrix, inputs}, matrix.columns, inputs.tokens, first, rows, out,
+            stride);
 }
 
 void product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
              int64_t stride) {
-  const bool quantises = inputs.codes != nullptr;
   switch (matrix.format) {
     case Format::kFloat: return float_product<float>(matrix, inputs, first, rows, out, stride);
     case Format::kHalf: return float_product<Half>(matrix, inputs, first, rows, out, stride);
     case Format::kBrain: return float_product<Brain>(matrix, inputs, first, rows, out, stride);
     case Format::kInt8:
-    case Format::kInt4: break;
-  }
-  if (quantises && is_many(inputs)) {
-    const auto by = [&](const auto &kind) {
-      by_panels(kind, matrix.columns, inputs.tokens, first, rows, out, stride);
-    };
-    return matrix.format == Format::kInt4 ? by(CodeKind<true>{matrix, inputs})
-                                          : by(CodeKind<false>{matrix, inputs});
-  }
-  if (quantises) {
-    few_codes(matrix, *inputs.codes, inputs.tokens, first, rows, out, stride);
-  } else {
-    float_product<int8_t>(matrix, inputs, first, rows, out, stride);
-  }
-  if (matrix.format == Format::kInt4) return;
-  for (int token = 0; token < inputs.tokens; ++token) {
-    for (int row = first; row < first + rows; ++row) {
-      out[token * stride + row] *= matrix.scales[row];
-    }
+      return inputs.codes == nullptr
+                 ? float_product<int8_t>(matrix, inputs, first, rows, out, stride)
+                 : code_product<false>(matrix, inputs, first, rows, out, stride);
+    case Format::kInt4: return code_product<true>(matrix, inputs, first, rows, out, stride);
   }
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels.h"
 #include "vec.h"
@@ -20,6 +21,12 @@ constexpr int kCodeRows = 4, kCodeTokens = 3;
 constexpr int kTileRows = 3, kTileTokens = 4;
 constexpr int kCodeRows = 2, kCodeTokens = 2;
 #endif
+
+// What a row's numbers are to be multiplied by. Those of int4 have a factor for each group instead.
+template <typename Number>
+inline float scale_of(const Matrix &matrix, int64_t row) {
+  return std::is_same_v<Number, int8_t> ? matrix.scales[row] : 1.0f;
+}
 
 // Bytes of the rows of the next tile, early: rows are too short for the processor to see where reading
 // goes on, and int4 decodes at two thirds of the speed without.
