@@ -10,9 +10,12 @@ namespace {
 
 static_assert(kSlots % kLanes == 0 && kStrip % kSlots == 0, "vectors do not cross blocks or strips");
 
+// Slots whose values the L1 cache holds while all queries pass.
+constexpr int kSlotsAt = 128;
+
 // A query's number i, in strips.
 inline float *in_strip(float *strips, int query, int i) {
-  return strips + (int64_t{i / kStrip} * kStripRows + query) * kStripApart + i % kStrip;
+  return strips + (int64_t{i / kStrip} * kMostQueries + query) * kStripApart + i % kStrip;
 }
 
 // Calls `body(first, how many)` for what of `count` numbers is in each strip.
@@ -21,9 +24,9 @@ inline void each_strip(int count, const Body &body) {
   for (int i = 0; i < count; i += kStrip) body(i, std::min(kStrip, count - i));
 }
 
-// Products of all queries with the keys of some vectors of slots.
+// Products of some queries with the keys of some vectors of slots.
 template <int kQueries, int kVectors>
-inline void score_vectors(const Attention &task, float *asked, int slot, float *scores) {
+inline void score_vectors(const Attention &task, float *asked, int query, int slot, float *scores) {
   const float *keys[kVectors];
   for (int v = 0; v < kVectors; ++v) {
     const int first = slot + v * kLanes;
@@ -33,10 +36,12 @@ inline void score_vectors(const Attention &task, float *asked, int slot, float *
   each_strip(task.dim, [&](int i, int count) {
     const float *numbers[kVectors];
     for (int v = 0; v < kVectors; ++v) numbers[v] = keys[v] + i * kSlots;
-    add_products<kQueries, kVectors>(numbers, kSlots, in_strip(asked, 0, i), count, sums);
+    add_products<kQueries, kVectors>(numbers, kSlots, in_strip(asked, query, i), count, sums);
   });
   for (int t = 0; t < kQueries; ++t) {
-    for (int v = 0; v < kVectors; ++v) store(in_strip(scores, t, slot + v * kLanes), sums[t][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      store(in_strip(scores, query + t, slot + v * kLanes), sums[t][v]);
+    }
   }
 }
 
@@ -57,77 +62,92 @@ inline float weigh_strips(float *scores, int query, int seen, int slots) {
   return static_cast<float>(1 / total);
 }
 
-// The sum of values, weighted: of all queries some vectors of columns.
+// Adds weighted values to sums of some queries: of some vectors of columns.
 template <int kQueries, int kVectors>
-inline void mix_columns(const Attention &task, float *weights, int slots, int column,
-                        const float (&inverse)[kQueries], float *const (&out)[kQueries]) {
-  Floats sums[kQueries][kVectors] = {};
-  for (int slot = 0; slot < slots; slot += kSlots) {
+inline void mix_columns(const Attention &task, float *weights, int query, int slot, int end,
+                        int column, float *const *out) {
+  Floats sums[kQueries][kVectors];
+  for (int t = 0; t < kQueries; ++t) {
+    for (int v = 0; v < kVectors; ++v) {
+      sums[t][v] = slot > 0 ? floats(out[t] + column + v * kLanes) : Floats{};
+    }
+  }
+  for (; slot < end; slot += kSlots) {
     const float *values =
         task.cache + slot / kSlots * block_size(task.dim) + kSlots * task.dim + column;
     const float *rows[kVectors];
     for (int v = 0; v < kVectors; ++v) rows[v] = values + v * kLanes;
-    add_products<kQueries, kVectors>(rows, task.dim, in_strip(weights, 0, slot),
-                                     std::min(kSlots, slots - slot), sums);
+    add_products<kQueries, kVectors>(rows, task.dim, in_strip(weights, query, slot),
+                                     std::min(kSlots, end - slot), sums);
   }
   for (int t = 0; t < kQueries; ++t) {
-    for (int v = 0; v < kVectors; ++v) {
-      store(out[t] + column + v * kLanes, sums[t][v] * inverse[t]);
-    }
+    for (int v = 0; v < kVectors; ++v) store(out[t] + column + v * kLanes, sums[t][v]);
   }
 }
 
 template <int kQueries>
-inline void mix(const Attention &task, float *weights, int slots, const float (&inverse)[kQueries],
-                float *const (&out)[kQueries]) {
+inline void mix(const Attention &task, float *weights, int query, int slot, int end,
+                float *const *out) {
   int column = 0;
   for (; column + 2 * kLanes <= task.dim; column += 2 * kLanes) {
-    mix_columns<kQueries, 2>(task, weights, slots, column, inverse, out);
+    mix_columns<kQueries, 2>(task, weights, query, slot, end, column, out);
   }
   for (; column + kLanes <= task.dim; column += kLanes) {
-    mix_columns<kQueries, 1>(task, weights, slots, column, inverse, out);
+    mix_columns<kQueries, 1>(task, weights, query, slot, end, column, out);
   }
   for (; column < task.dim; ++column) {
     for (int t = 0; t < kQueries; ++t) {
-      float total = 0;
-      for (int slot = 0; slot < slots; ++slot) {
+      float total = slot > 0 ? out[t][column] : 0;
+      for (int s = slot; s < end; ++s) {
         const float *values =
-            task.cache + slot / kSlots * block_size(task.dim) + kSlots * task.dim + column;
-        total += *in_strip(weights, t, slot) * values[slot % kSlots * task.dim];
+            task.cache + s / kSlots * block_size(task.dim) + kSlots * task.dim + column;
+        total += *in_strip(weights, query + t, s) * values[s % kSlots * task.dim];
       }
-      out[t][column] = total * inverse[t];
+      out[t][column] = total;
     }
   }
 }
 
-template <int kQueries>
-inline void attend_some(const Attention &task, int first) {
-  float *out[kQueries], *asked = task.scratch, *scores = asked + strips_of(task.dim);
-  int seen[kQueries], most = 0;
-  for (int t = 0; t < kQueries; ++t) {
-    const int query = first + t, token = query / task.heads;
+// Slots are taken a few at a time, and all queries with them: the cache is read once.
+void attend(const Attention &task) {
+  float *asked = task.scratch, *scores = asked + strips_of(task.dim);
+  float *out[kMostQueries], inverse[kMostQueries];
+  int seen[kMostQueries];
+  for (int t = 0; t < task.count; ++t) {
+    const int query = task.first + t, token = query / task.heads;
     const int64_t in_token = int64_t{query % task.heads} * task.dim;
     const float *numbers = task.queries + int64_t{token} * task.query_stride + in_token;
     for (int i = 0; i < task.dim; ++i) *in_strip(asked, t, i) = numbers[i] * task.factor;
     out[t] = task.out + int64_t{token} * task.out_stride + in_token;
     seen[t] = task.past + token + 1;
-    most = std::max(most, seen[t]);
   }
-  const int vectors = (most + kLanes - 1) / kLanes;
-  for (int v = 0; v < vectors; v += kVectorsAt) {
-    with_constant<kVectorsAt>(vectors - v, [&](auto some) {
-      score_vectors<kQueries, decltype(some)::value>(task, asked, v * kLanes, scores);
+  // Later queries see no fewer.
+  const int most = seen[task.count - 1];
+  for (int slot = 0; slot < most; slot += kPanel) {
+    passing(task.count, [&](int query, auto some) {
+      constexpr int kQueries = decltype(some)::value;
+      const int slots = seen[query + kQueries - 1] - slot;
+      if (slots <= 0) return;
+      with_constant<kVectorsAt>((slots + kLanes - 1) / kLanes, [&](auto vectors) {
+        score_vectors<kQueries, decltype(vectors)::value>(task, asked, query, slot, scores);
+      });
     });
   }
-  float inverse[kQueries];
-  for (int t = 0; t < kQueries; ++t) inverse[t] = weigh_strips(scores, t, seen[t], most);
-  mix<kQueries>(task, scores, most, inverse, out);
-}
-
-void attend(const Attention &task) {
   passing(task.count, [&](int query, auto some) {
-    attend_some<decltype(some)::value>(task, task.first + query);
+    for (int t = query; t < query + some; ++t) {
+      inverse[t] = weigh_strips(scores, t, seen[t], seen[query + some - 1]);
+    }
   });
+  for (int slot = 0; slot < most; slot += kSlotsAt) {
+    passing(task.count, [&](int query, auto some) {
+      constexpr int kQueries = decltype(some)::value;
+      const int end = std::min(slot + kSlotsAt, seen[query + kQueries - 1]);
+      if (slot < end) mix<kQueries>(task, scores, query, slot, end, out + query);
+    });
+  }
+  for (int t = 0; t < task.count; ++t) {
+    for (int i = 0; i < task.dim; ++i) out[t][i] *= inverse[t];
+  }
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ namespace {
 
 constexpr Kernels kTable = {
     "avx2", is_many, kPanel, lay_crosswise, product, quantise, normalise,
-    finish, attend, widen, best, measure, weigh,
+    attend, widen, best, measure, weigh,
 };
 
 }  // namespace

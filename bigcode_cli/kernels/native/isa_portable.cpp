@@ -6,7 +6,7 @@ namespace {
 
 constexpr Kernels kTable = {
     "portable", is_many, kPanel, lay_crosswise, product, quantise, normalise,
-    finish, attend, widen, best, measure, weigh,
+    attend, widen, best, measure, weigh,
 };
 
 }  // namespace

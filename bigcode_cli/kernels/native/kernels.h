@@ -15,9 +15,6 @@ enum class Format : int32_t {
   kInt4 = 4,    // pairs of codes + 8 (the even column in the lower half), times one for each group
 };
 
-// What is done with products.
-enum class Then { kStore, kAdd, kActivate };
-
 enum class Activation : int32_t { kGelu = 0, kGeluTanh = 1, kRelu = 2, kSilu = 3, kTanh = 4 };
 
 // Columns that share a factor: of an int4 matrix, whose rows are filled up to whole groups, and of a
@@ -58,6 +55,16 @@ struct Inputs {
   void *crosswise;     // crosswise_size(tokens, columns) floats, for what `lay_crosswise` is to put there
 };
 
+// Products, bias added, go to out[token * stride + row], or their activations, or they are added to what is
+// there.
+enum class Then { kStore, kAdd, kActivate };
+struct Outputs {
+  float *out;
+  int64_t stride;
+  Then then;
+  Activation activation;
+};
+
 // Many tokens stand in panels of so many at most, the last of which is filled up.
 constexpr int kWidestPanel = 48;
 constexpr int64_t crosswise_size(int tokens, int columns) {
@@ -70,11 +77,14 @@ constexpr int kSlots = 16;
 constexpr int blocks_of(int slots) { return (slots + kSlots - 1) / kSlots; }
 constexpr int64_t block_size(int dim) { return int64_t{2} * kSlots * dim; }
 
-// Some numbers of a few rows, or queries, side by side: they are a constant apart, and no power of two, by
+// Some numbers of rows, or of queries, side by side: they are a constant apart, and no power of two, by
 // which all would fall to the same few places of the cache.
-constexpr int kStrip = 512, kStripApart = kStrip + 16, kStripRows = 8;
+constexpr int kStrip = 512, kStripApart = kStrip + 16;
+
+// Queries of one call, at most. Numbers of theirs are in strips.
+constexpr int kMostQueries = 32;
 constexpr int64_t strips_of(int numbers) {
-  return int64_t{(numbers + kStrip - 1) / kStrip} * kStripRows * kStripApart;
+  return int64_t{(numbers + kStrip - 1) / kStrip} * kMostQueries * kStripApart;
 }
 
 // Some queries of one key head of one row, and the slots that they see.
@@ -84,7 +94,7 @@ struct Attention {
   int query_stride;      // between a token's queries and the next one's
   int out_stride;
   int heads;             // that share the key head
-  int first, count;      // queries first … first + count - 1
+  int first, count;      // queries first … first + count - 1, at most kMostQueries
   const float *cache;    // blocks of slots; of the last one those that nobody sees may hold anything
   int past;              // slots before those of the first token: token t sees past + t + 1
   int dim;
@@ -100,9 +110,9 @@ struct Kernels {
   int panel;
   void (*lay_crosswise)(const Inputs &inputs, int columns, int panel);
 
-  // out[token * stride + row] = the matrix times the inputs, without bias, for rows `first` … .
-  void (*product)(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-                  int64_t stride);
+  // The matrix times the inputs, for rows `first` … .
+  void (*product)(const Matrix &matrix, const Inputs &inputs, int first, int rows,
+                  const Outputs &outputs);
 
   // Codes of one vector; see Codes. Where it has no largest number the factors are NaN.
   void (*quantise)(const float *x, int columns, bool dealt, int8_t *codes, float *factors,
@@ -111,11 +121,6 @@ struct Kernels {
   // LayerNorm of one vector (Ba et al. 2016).
   void (*normalise)(const float *x, const float *gain, const float *shift, float epsilon,
                     int columns, float *out);
-
-  // Adds the bias, or none of nullptr, to products; and puts these, or the activation of them, to `out`,
-  // which may be where they are, or adds them to what is there.
-  void (*finish)(Then then, Activation kind, const float *products, const float *bias, int count,
-                 float *out);
 
   void (*attend)(const Attention &task);
 

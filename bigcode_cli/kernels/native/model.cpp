@@ -10,8 +10,6 @@ namespace {
 constexpr int kLeastRows = 32;
 // Pieces for each thread: whoever is put aside by the system leaves the rest to the others.
 constexpr int kPieces = 4;
-// Queries of a piece of attention.
-constexpr int kQueries = 2 * kStripRows;
 // Logits in memory at once when texts are scored.
 constexpr int kScored = 96;
 
@@ -56,7 +54,7 @@ void Model::reserve(int tokens, int longest) {
   if (tokens > room_) {
     const int widest = std::max(geometry.inner, geometry.width);
     const int projected = geometry.width + 2 * geometry.kv_heads * geometry.head_dim;
-    hidden_.reserve(int64_t{tokens} * geometry.width);
+    hidden_.reserve(tokens * apart(geometry.width));
     normed_.reserve(tokens * apart(geometry.width));
     attended_.reserve(tokens * apart(geometry.width));
     projected_.reserve(int64_t{tokens} * projected);
@@ -64,7 +62,6 @@ void Model::reserve(int tokens, int longest) {
     codes_.reserve(tokens * codes_apart(widest));
     factors_.reserve(int64_t{tokens} * groups_of(widest));
     starts_.reserve(int64_t{tokens} * groups_of(widest));
-    sums_out_.reserve(int64_t{tokens} * widest);
     crosswise_.reserve(crosswise_size(tokens, widest));
     room_ = tokens;
   }
@@ -95,17 +92,17 @@ void Model::feed(const Feed *rows, int count, const int32_t *wanted, int wanted_
              projected_.data(), projected, Then::kStore);
     append(number, rows, count);
     attend(number, rows, count);
-    multiply(layer.output, width, attended_.data(), apart(width), tokens, hidden_.data(), width,
-             Then::kAdd);
+    multiply(layer.output, width, attended_.data(), apart(width), tokens, hidden_.data(),
+             apart(width), Then::kAdd);
     normalise(layer.before_mlp, hidden_.data(), tokens);
     multiply(layer.up, geometry.inner, normed_.data(), apart(width), tokens, inner_.data(),
              apart(geometry.inner), Then::kActivate);
     multiply(layer.down, width, inner_.data(), apart(geometry.inner), tokens, hidden_.data(),
-             width, Then::kAdd);
+             apart(width), Then::kAdd);
   }
   for (int row = 0; row < count; ++row) rows[row].cache->length += rows[row].count;
   for (int place = 0; place < wanted_count; ++place) {
-    kernels.normalise(hidden_.data() + int64_t{wanted[place]} * width, last.gain.data(),
+    kernels.normalise(hidden_.data() + wanted[place] * apart(width), last.gain.data(),
                       last.shift.data(), last.epsilon, width, states + int64_t{place} * width);
   }
 }
@@ -115,7 +112,7 @@ void Model::embed(const Feed *rows, int count) {
   for (int row = 0; row < count; ++row) {
     for (int i = 0; i < rows[row].count; ++i) {
       const int64_t id = rows[row].ids[i], position = rows[row].cache->length + i;
-      float *to = hidden_.data() + int64_t{tokens_before_[row] + i} * width;
+      float *to = hidden_.data() + (tokens_before_[row] + i) * apart(width);
       float *added = normed_.data();
       kernels.widen(tokens.format, tokens.weights, id * width, width,
                     tokens.scales == nullptr ? 1.0f : tokens.scales[id], to);
@@ -129,7 +126,7 @@ void Model::embed(const Feed *rows, int count) {
 void Model::normalise(const Norm &norm, const float *from, int count) {
   const int width = geometry.width;
   const auto one = [&](int token, int) {
-    kernels.normalise(from + int64_t{token} * width, norm.gain.data(), norm.shift.data(),
+    kernels.normalise(from + token * apart(width), norm.gain.data(), norm.shift.data(),
                       norm.epsilon, width, normed_.data() + token * apart(width));
   };
   if (count < pool_.threads() * 4) {
@@ -166,10 +163,10 @@ void Model::attend(int layer, const Feed *rows, int count) {
   const auto pieces_of = [&](int row, int queries) {
     return (rows[row].count * shared + queries - 1) / queries;
   };
-  int queries = kQueries;
+  int queries = kMostQueries;
   if (count * kv_heads == 1) {
     const int all = rows[0].count * shared;
-    queries = std::min(kQueries, std::max(1, (all + pool_.threads() - 1) / pool_.threads()));
+    queries = std::min(kMostQueries, std::max(1, (all + pool_.threads() - 1) / pool_.threads()));
   }
   int pieces = 0;
   for (int row = 0; row < count; ++row) pieces += pieces_of(row, queries) * kv_heads;
@@ -225,19 +222,13 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
       kernels.lay_crosswise(inputs, matrix.columns, panel);
     });
   }
-  // What is added to has been read by then, so it cannot be where the products go.
-  float *to = then == Then::kAdd ? sums_out_.data() : out;
+  const Outputs outputs{out, stride, then, geometry.activation};
   const int most = pool_.threads() * kPieces;
   int each = std::max(kLeastRows, (rows + most - 1) / most);
   each = (each + kLeastRows - 1) / kLeastRows * kLeastRows;
   pool_.run((rows + each - 1) / each, [&](int piece, int) {
     const int first = piece * each, some = std::min(each, rows - first);
-    kernels.product(matrix, inputs, first, some, to, stride);
-    const float *bias = matrix.bias == nullptr ? nullptr : matrix.bias + first;
-    for (int64_t token = 0; token < count; ++token) {
-      kernels.finish(then, geometry.activation, to + token * stride + first, bias, some,
-                     out + token * stride + first);
-    }
+    kernels.product(matrix, inputs, first, some, outputs);
   });
 }
 

@@ -100,7 +100,7 @@ class Model {
   int room_ = 0;
   int64_t scratch_each_ = 0;
   Buffer<float> hidden_, normed_, projected_, attended_, inner_, scratch_, logits_;
-  Buffer<float> factors_, sums_out_, crosswise_;
+  Buffer<float> factors_, crosswise_;
   Buffer<int8_t> codes_;
   Buffer<int32_t> starts_;
   std::vector<int> tokens_before_;

@@ -11,6 +11,7 @@
 
 #include <type_traits>
 
+#include "finish.h"
 #include "tiles.h"
 #include "turn.h"
 
@@ -21,7 +22,7 @@ namespace {
 // thrice, and eight rows then have as many sums as there are registers for.
 constexpr int kVectorsAt = 3, kPanel = kVectorsAt * kLanes;
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kPassing = kStripRows;
+constexpr int kPassing = 8;
 #else
 constexpr int kPassing = 4;
 #endif
@@ -110,34 +111,38 @@ inline void lay_crosswise(int tokens, int words, const WordsOf &words_of, char *
   }
 }
 
-// Sums of rows become those of tokens.
-inline void put(const float (&sums)[kRowsAt][kSumsApart], int rows, int tokens, float *out,
-                int64_t stride) {
-  for (int token = 0; token < tokens; token += kLanes) {
-    const int some = std::min(kLanes, tokens - token);
-    for (int row = 0; row < rows; row += kLanes) {
-      Ints block[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        block[i] = load<Ints>(sums[std::min(row + i, kRowsAt - 1)] + token);
-      }
-      turn(block);
-      for (int i = 0; i < some; ++i) {
-        store_some(out + (token + i) * stride + row, bits_as_floats(block[i]), rows - row);
+// Sums of rows become those of tokens, and are finished.
+inline void put(const float (&sums)[kRowsAt][kSumsApart], int rows, int tokens, const float *bias,
+                const Outputs &outputs) {
+  with_result(outputs, [&](const auto &result) {
+    for (int token = 0; token < tokens; token += kLanes) {
+      const int some = std::min(kLanes, tokens - token);
+      for (int row = 0; row < rows; row += kLanes) {
+        Ints block[kLanes];
+        for (int i = 0; i < kLanes; ++i) {
+          block[i] = load<Ints>(sums[std::min(row + i, kRowsAt - 1)] + token);
+        }
+        turn(block);
+        for (int i = 0; i < some; ++i) {
+          finish(result, bits_as_floats(block[i]), bias == nullptr ? nullptr : bias + row,
+                 outputs.out + (token + i) * outputs.stride + row, rows - row);
+        }
       }
     }
-  }
+  });
 }
 
 // Rows of a matrix by all tokens. What a kind of numbers has to tell:
 //
+// - matrix, inputs;
 // - kColumns, so many of which pass by at once;
 // - region(row, rows, from, columns): where they are in the matrix;
 // - widen(row, from, columns, strip): a row's numbers to its strip;
 // - pass<kRows, kVectors>(strips, row, token, from, columns, ahead, sums): sums of some tokens, which it
 //   adds to from the second columns on.
 template <typename Kind>
-void by_panels(const Kind &kind, int columns, int tokens, int first, int rows, float *out,
-               int64_t stride) {
+void by_panels(const Kind &kind, int first, int rows, const Outputs &outputs) {
+  const int columns = kind.matrix.columns, tokens = kind.inputs.tokens;
   alignas(64) char strips[kPassing * kApart];
   alignas(64) float sums[kRowsAt][kSumsApart];
   const int end = first + rows;
@@ -172,7 +177,10 @@ void by_panels(const Kind &kind, int columns, int tokens, int first, int rows, f
           }
         });
       }
-      put(sums, some_rows, some_tokens, out + token * stride + row, stride);
+      Outputs part = outputs;
+      part.out += token * outputs.stride + row;
+      put(sums, some_rows, some_tokens,
+          kind.matrix.bias == nullptr ? nullptr : kind.matrix.bias + row, part);
     }
   }
 }

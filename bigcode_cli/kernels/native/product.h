@@ -48,85 +48,87 @@ inline void tiles(int rows, int tokens, const Tile &tile) {
   while (token < tokens) across(std::integral_constant<int, 1>{});
 }
 
-template <typename Number, int kRows, int kTokens>
-inline void put(const float (&sums)[kTokens][kRows], const Matrix &matrix, int row, float *out,
-                int64_t stride) {
-  for (int t = 0; t < kTokens; ++t) {
-    for (int r = 0; r < kRows; ++r) {
-      out[t * stride + row + r] = sums[t][r] * scale_of<Number>(matrix, row + r);
-    }
+// So many rows at a time are multiplied by few tokens, and then finished.
+constexpr int kRowsOfFew = 64;
+
+// Calls `tile(rows, tokens, first row, first token, sums)` for all of them, and finishes what it gives.
+template <typename Number, int kRows, int kTokens, typename Tile>
+inline void few(const Matrix &matrix, int tokens, int first, int rows, const Outputs &outputs,
+                const Tile &tile) {
+  static_assert(kMany >= kManyCodes, "there are as many places");
+  float products[kMany][kRowsOfFew];
+  for (int from = first; from < first + rows; from += kRowsOfFew) {
+    const int some = std::min(kRowsOfFew, first + rows - from);
+    tiles<kRows, kTokens>(some, tokens, [&](auto some_rows, auto some_tokens, int row, int token) {
+      float sums[decltype(some_tokens)::value][decltype(some_rows)::value];
+      tile(from + row, token, sums);
+      for (int t = 0; t < some_tokens; ++t) {
+        for (int r = 0; r < some_rows; ++r) {
+          products[token + t][row + r] = sums[t][r] * scale_of<Number>(matrix, from + row + r);
+        }
+      }
+    });
+    with_result(outputs, [&](const auto &result) {
+      for (int token = 0; token < tokens; ++token) {
+        float *to = outputs.out + token * outputs.stride + from;
+        for (int row = 0; row < some; row += kLanes) {
+          finish(result, floats(products[token] + row),
+                 matrix.bias == nullptr ? nullptr : matrix.bias + from + row, to + row, some - row);
+        }
+      }
+    });
   }
 }
 
 template <typename Number>
-void few_floats(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-                int64_t stride) {
+void float_product(const Matrix &matrix, const Inputs &inputs, int first, int rows,
+                   const Outputs &outputs) {
+  if (is_many(inputs)) {
+    return by_panels(FloatKind<Number>{matrix, inputs}, first, rows, outputs);
+  }
   const auto *weights = static_cast<const Number *>(matrix.weights);
   const int64_t row_stride = matrix.columns;
-  tiles<kTileRows, kTileTokens>(
-      rows, inputs.tokens, [&](auto some_rows, auto some_tokens, int row, int token) {
-        constexpr int kRows = decltype(some_rows)::value;
-        constexpr int kTokens = decltype(some_tokens)::value;
-        float sums[kTokens][kRows];
-        float_tile<Number, kRows, kTokens>(
-            weights + (first + row) * row_stride, row_stride,
-            inputs.values + token * inputs.stride, inputs.stride, matrix.columns, sums);
-        put<Number, kRows, kTokens>(sums, matrix, first + row, out + token * stride, stride);
+  few<Number, kTileRows, kTileTokens>(
+      matrix, inputs.tokens, first, rows, outputs, [&](int row, int token, auto &sums) {
+        float_tile(weights + row * row_stride, row_stride, inputs.values + token * inputs.stride,
+                   inputs.stride, matrix.columns, sums);
       });
 }
 
-template <bool kIsInt4>
-void few_codes(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-               int64_t stride) {
-  const int64_t columns = matrix.columns, groups = groups_of(matrix.columns);
-  const Codes &codes = *inputs.codes;
-  tiles<kCodeRows, kCodeTokens>(
-      rows, inputs.tokens, [&](auto some_rows, auto some_tokens, int row, int token) {
-        constexpr int kRows = decltype(some_rows)::value;
-        constexpr int kTokens = decltype(some_tokens)::value;
-        float sums[kTokens][kRows];
-        const int64_t at = first + row;
-        float *to = out + token * stride;
-        if constexpr (kIsInt4) {
-          int4_tile<kRows, kTokens>(
-              static_cast<const uint8_t *>(matrix.weights) + at * groups * kPairBytes,
-              matrix.scales + at * groups, codes, token, matrix.columns, sums);
-          put<uint8_t, kRows, kTokens>(sums, matrix, first + row, to, stride);
-        } else {
-          int8_tile<kRows, kTokens>(static_cast<const int8_t *>(matrix.weights) + at * columns,
-                                    columns, codes, token, matrix.columns, sums);
-          put<int8_t, kRows, kTokens>(sums, matrix, first + row, to, stride);
-        }
+void int8_product(const Matrix &matrix, const Inputs &inputs, int first, int rows,
+                  const Outputs &outputs) {
+  if (is_many(inputs)) return by_panels(CodeKind<false>{matrix, inputs}, first, rows, outputs);
+  const auto *weights = static_cast<const int8_t *>(matrix.weights);
+  const int64_t row_stride = matrix.columns;
+  few<int8_t, kCodeRows, kCodeTokens>(
+      matrix, inputs.tokens, first, rows, outputs, [&](int row, int token, auto &sums) {
+        int8_tile(weights + row * row_stride, row_stride, *inputs.codes, token, matrix.columns,
+                  sums);
       });
 }
 
-template <typename Number>
-void float_product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-                   int64_t stride) {
-  if (!is_many(inputs)) return few_floats<Number>(matrix, inputs, first, rows, out, stride);
-  by_panels(FloatKind<Number>{matrix, inputs}, matrix.columns, inputs.tokens, first, rows, out,
-            stride);
+void int4_product(const Matrix &matrix, const Inputs &inputs, int first, int rows,
+                  const Outputs &outputs) {
+  if (is_many(inputs)) return by_panels(CodeKind<true>{matrix, inputs}, first, rows, outputs);
+  const auto *weights = static_cast<const uint8_t *>(matrix.weights);
+  const int64_t groups = groups_of(matrix.columns);
+  few<uint8_t, kCodeRows, kCodeTokens>(
+      matrix, inputs.tokens, first, rows, outputs, [&](int row, int token, auto &sums) {
+        int4_tile(weights + row * groups * kPairBytes, matrix.scales + row * groups, *inputs.codes,
+                  token, matrix.columns, sums);
+      });
 }
 
-template <bool kIsInt4>
-void code_product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-                  int64_t stride) {
-  if (!is_many(inputs)) return few_codes<kIsInt4>(matrix, inputs, first, rows, out, stride);
-  by_panels(CodeKind<kIsInt4>{matrix, inputs}, matrix.columns, inputs.tokens, first, rows, out,
-            stride);
-}
-
-void product(const Matrix &matrix, const Inputs &inputs, int first, int rows, float *out,
-             int64_t stride) {
+void product(const Matrix &matrix, const Inputs &inputs, int first, int rows,
+             const Outputs &outputs) {
   switch (matrix.format) {
-    case Format::kFloat: return float_product<float>(matrix, inputs, first, rows, out, stride);
-    case Format::kHalf: return float_product<Half>(matrix, inputs, first, rows, out, stride);
-    case Format::kBrain: return float_product<Brain>(matrix, inputs, first, rows, out, stride);
+    case Format::kFloat: return float_product<float>(matrix, inputs, first, rows, outputs);
+    case Format::kHalf: return float_product<Half>(matrix, inputs, first, rows, outputs);
+    case Format::kBrain: return float_product<Brain>(matrix, inputs, first, rows, outputs);
     case Format::kInt8:
-      return inputs.codes == nullptr
-                 ? float_product<int8_t>(matrix, inputs, first, rows, out, stride)
-                 : code_product<false>(matrix, inputs, first, rows, out, stride);
-    case Format::kInt4: return code_product<true>(matrix, inputs, first, rows, out, stride);
+      return inputs.codes == nullptr ? float_product<int8_t>(matrix, inputs, first, rows, outputs)
+                                     : int8_product(matrix, inputs, first, rows, outputs);
+    case Format::kInt4: return int4_product(matrix, inputs, first, rows, outputs);
   }
 }
 

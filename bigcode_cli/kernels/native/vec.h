@@ -52,6 +52,13 @@ inline void store_some(float *to, Floats x, int count) {
   std::memcpy(to, &x, count * sizeof(float));
 }
 
+inline Floats some_floats(const float *from, int count) {
+  if (count >= kLanes) return floats(from);
+  Floats x = {};
+  std::memcpy(&x, from, count * sizeof(float));
+  return x;
+}
+
 inline Floats bits_as_floats(Ints x) {
   Floats floats;
   std::memcpy(&floats, &x, sizeof floats);
@@ -210,6 +217,17 @@ inline Floats exponential(Floats x) {
   p = p * r * r + r + 1.0f;
   const Floats power = bits_as_floats((__builtin_convertvector(n, Ints) + 127) << 23);
   return is_zero ? Floats{} : p * power;
+}
+
+// 1 / x within a unit in the last place; 0 of numbers so large that it would be subnormal.
+inline Floats reciprocal(Floats x) {
+#if defined(__AVX512F__)
+  // Dividing takes longer than an exponential. The guess has 14 bits, Newton's step doubles them.
+  const Floats guess = reinterpret_cast<Floats>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+  return guess * (2.0f - x * guess);
+#else
+  return 1.0f / x;
+#endif
 }
 
 // Products of four bytes each, added to 32-bit sums: `kBytes` codes times as many numbers.

@@ -30,39 +30,60 @@ inline float highest_of(const float *x, int count) {
   return highest(most);
 }
 
+// The even bytes of a group, then the odd ones.
+inline void deal(int8_t *codes) {
+  typedef uint16_t Twos __attribute__((vector_size(kGroup)));
+  typedef uint8_t Ones __attribute__((vector_size(kGroup / 2)));
+  Twos twos;
+  std::memcpy(&twos, codes, sizeof twos);
+  const Ones even = __builtin_convertvector(twos & 255, Ones);
+  const Ones odd = __builtin_convertvector(twos >> 8, Ones);
+  std::memcpy(codes, &even, sizeof even);
+  std::memcpy(codes + kGroup / 2, &odd, sizeof odd);
+}
+
+// Codes of kGroup numbers; gives their sum.
+inline int32_t quantise_group(const float *x, float inverse, int8_t *codes) {
+  typedef int8_t Some __attribute__((vector_size(kLanes)));
+  Ints total = {};
+  for (int i = 0; i < kGroup; i += kLanes) {
+    // 1.5 * 2^23 rounds to the nearest whole number, of two the even one.
+    const Floats near = (floats(x + i) * inverse + 12582912.0f) - 12582912.0f;
+    const Ints whole = __builtin_convertvector(near, Ints);
+    const Some some = __builtin_convertvector(whole, Some);
+    std::memcpy(codes + i, &some, sizeof some);
+    total += whole;
+  }
+  int32_t sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += total[lane];
+  return sum;
+}
+
 void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *factors, int32_t *starts) {
-  for (int group = 0; group < groups_of(columns); ++group) {
-    const float *from = x + group * kGroup;
+  for (int group = 0; group < groups_of(columns); ++group, x += kGroup, codes += kGroup) {
+    float filled[kGroup];
+    const float *from = x;
     const int count = std::min(kGroup, columns - group * kGroup);
+    if (count < kGroup) {
+      std::fill(std::copy(x, x + count, filled), filled + kGroup, 0.0f);
+      from = filled;
+    }
     Floats most = {}, check = {};
-    each(from, count, 0, [&](int, Floats some) {
+    for (int i = 0; i < kGroup; i += kLanes) {
+      const Floats some = floats(from + i);
       most = larger(most, larger(some, -some));
       // What is no number is passed over by a maximum, and would be lost in a code.
       check += some * 0.0f;
-    });
-    const float factor = highest(most) / 127 + sum(check);
+    }
+    factors[group] = highest(most) / 127 + sum(check);
     // The inverse of a smaller one is infinite, and NaN has no code either.
-    const bool has_codes = factor >= std::numeric_limits<float>::min();
-    const float inverse = has_codes ? 1 / factor : 0;
-    float near[kGroup] = {};
-    if (has_codes) {
-      // 1.5 * 2^23 rounds to the nearest whole number, of two the even one.
-      for (int i = 0; i < count; ++i) near[i] = (from[i] * inverse + 12582912.0f) - 12582912.0f;
+    if (!(factors[group] >= std::numeric_limits<float>::min())) {
+      std::memset(codes, 0, kGroup);
+      starts[group] = 0;
+      continue;
     }
-    int32_t whole[kGroup], total = 0;
-    for (int i = 0; i < kGroup; ++i) whole[i] = static_cast<int32_t>(near[i]);
-    for (int i = 0; i < kGroup; ++i) total += whole[i];
-    factors[group] = factor;
-    starts[group] = -(dealt ? kPairShift : kShift) * total;
-    int8_t *to = codes + group * kGroup;
-    if (dealt) {
-      for (int i = 0; i < kGroup / 2; ++i) {
-        to[i] = static_cast<int8_t>(whole[2 * i]);
-        to[i + kGroup / 2] = static_cast<int8_t>(whole[2 * i + 1]);
-      }
-    } else {
-      for (int i = 0; i < kGroup; ++i) to[i] = static_cast<int8_t>(whole[i]);
-    }
+    starts[group] = -(dealt ? kPairShift : kShift) * quantise_group(from, 1 / factors[group], codes);
+    if (dealt) deal(codes);
   }
 }
 
@@ -75,73 +96,6 @@ void normalise(const float *x, const float *gain, const float *shift, float epsi
   each(x, columns, mean, [&](int, Floats some) { squares += (some - mean) * (some - mean); });
   const float scale = 1 / std::sqrt(sum(squares) / columns + epsilon);
   for (int i = 0; i < columns; ++i) out[i] = (x[i] - mean) * scale * gain[i] + shift[i];
-}
-
-inline Floats tanh_of(Floats x) {
-  // Without an exponential that could overflow.
-  const Floats shrunk = exponential(-2.0f * (x < 0.0f ? -x : x));
-  const Floats size = (1.0f - shrunk) / (1.0f + shrunk);
-  return x < 0.0f ? -size : size;
-}
-
-inline Floats logistic_of(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
-
-// erf within 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26).
-inline Floats erf_of(Floats x) {
-  const Floats size = x < 0.0f ? -x : x;
-  const Floats t = 1.0f / (1.0f + 0.3275911f * size);
-  Floats p = all(1.061405429f);
-  p = p * t - 1.453152027f;
-  p = p * t + 1.421413741f;
-  p = p * t - 0.284496736f;
-  p = p * t + 0.254829592f;
-  const Floats y = 1.0f - p * t * exponential(-size * size);
-  return x < 0.0f ? -y : y;
-}
-
-inline Floats activated(Activation kind, Floats x) {
-  switch (kind) {
-    case Activation::kGelu: return 0.5f * x * (1.0f + erf_of(x * 0.70710678118654752f));
-    // (1 + tanh u) / 2 is the logistic function of 2u.
-    case Activation::kGeluTanh:
-      return x * logistic_of(1.5957691216057308f * (x + 0.044715f * x * x * x));
-    case Activation::kRelu: return x < 0.0f ? Floats{} : x;
-    case Activation::kSilu: return x * logistic_of(x);
-    case Activation::kTanh: return tanh_of(x);
-  }
-  return x;
-}
-
-template <typename Result>
-inline void finish_by(const float *products, const float *bias, int count, float *out,
-                      const Result &result) {
-  each(products, count, 0, [&](int i, Floats x) {
-    Floats added = {}, old = {};
-    if (i + kLanes <= count) {
-      if (bias != nullptr) added = floats(bias + i);
-      return store(out + i, result(x + added, floats(out + i)));
-    }
-    const size_t left = (count - i) * sizeof(float);
-    if (bias != nullptr) std::memcpy(&added, bias + i, left);
-    std::memcpy(&old, out + i, left);
-    store_some(out + i, result(x + added, old), count - i);
-  });
-}
-
-void finish(Then then, Activation kind, const float *products, const float *bias, int count,
-            float *out) {
-  switch (then) {
-    case Then::kStore:
-      if (products == out && bias == nullptr) return;
-      return finish_by(products, bias, count, out, [](Floats x, Floats) { return x; });
-    case Then::kAdd:
-      return finish_by(products, bias, count, out, [](Floats x, Floats old) { return old + x; });
-    case Then::kActivate:
-      return finish_by(products, bias, count, out, [kind](Floats x, Floats) {
-        // What is no number must stay none, whatever comparisons made of it.
-        return x == x ? activated(kind, x) : x;
-      });
-  }
 }
 
 template <typename Number>

@@ -22,7 +22,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kUntouched = 12345.0f;
+constexpr float kUntouched = 123.0f;
 
 int failures = 0;
 const char *set_name = "";
@@ -95,6 +95,18 @@ bool same(double actual, double expected) {
 
 bool near(double actual, double expected, double tolerance) {
   return same(actual, expected) || std::abs(actual - expected) <= tolerance;
+}
+
+double activation(Activation kind, double x) {
+  switch (kind) {
+    case Activation::kGelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kRelu: return x > 0 ? x : std::isnan(x) ? x : 0;
+    case Activation::kSilu: return x / (1 + std::exp(-x));
+    case Activation::kTanh: return std::tanh(x);
+  }
+  return 0;
 }
 
 // Activations, and their codes as `quantise` makes them, which has laws of its own.
@@ -177,9 +189,14 @@ void check_product(const Kernels &kernels) {
   Activations x(kernels, tokens, columns, dealt);
   const Codes codes{x.codes.data(),   padded_columns(columns), columns,
                     x.factors.data(), x.starts.data(),         dealt};
-  Guarded<float> out(int64_t{tokens - 1} * stride + rows);
+  Guarded<float> out(int64_t{tokens - 1} * stride + rows), bias(rows);
   out.fill([] { return kUntouched; });
-  const Matrix matrix{format, rows, columns, weights.data(), scales.data(), nullptr};
+  bias.fill(normal);
+  const bool has_bias = drawn(0, 1);
+  const Matrix matrix{format,        rows,          columns,
+                      weights.data(), scales.data(), has_bias ? bias.data() : nullptr};
+  const Outputs outputs{out.data(), stride, one_of({Then::kStore, Then::kAdd, Then::kActivate}),
+                        one_of({Activation::kGeluTanh, Activation::kRelu})};
   Guarded<float> crosswise(crosswise_size(tokens, columns));
   const Inputs inputs{x.values.data(), columns, coded ? &codes : nullptr, tokens, crosswise.data()};
   if (kernels.is_many(inputs)) {
@@ -187,7 +204,7 @@ void check_product(const Kernels &kernels) {
       kernels.lay_crosswise(inputs, columns, panel);
     }
   }
-  kernels.product(matrix, inputs, first, some, out.data(), stride);
+  kernels.product(matrix, inputs, first, some, outputs);
   char shape[120];
   std::snprintf(shape, sizeof shape, "format %d coded %d columns %d rows %d+%d/%d tokens %d",
                 static_cast<int>(format), coded, columns, first, some, rows, tokens);
@@ -198,7 +215,7 @@ void check_product(const Kernels &kernels) {
         expect(actual == kUntouched, "a product writes the rows that it is told alone", shape);
         continue;
       }
-      double expected = 0, size = 1e-3;
+      double expected = has_bias ? bias[row] : 0, size = 1e-3 + std::abs(expected);
       for (int column = 0; column < columns; ++column) {
         const double number = exact[int64_t{row} * columns + column];
         const double times = coded ? x.decoded(token, column, columns, dealt)
@@ -207,6 +224,8 @@ void check_product(const Kernels &kernels) {
         // Shifted codes of 8 bits are as large as 255, those of 4 bits as 15.
         size += std::abs((std::abs(number) + (coded ? std::abs(scales[row]) * 8 : 0)) * times);
       }
+      if (outputs.then == Then::kActivate) expected = activation(outputs.activation, expected);
+      if (outputs.then == Then::kAdd) expected += kUntouched, size += 100;
       expect(near(actual, expected, 1e-5 * size), "a product is that of the numbers", shape);
     }
   }
@@ -276,46 +295,27 @@ void check_normalise(const Kernels &kernels) {
   }
 }
 
-double activation(Activation kind, double x) {
-  switch (kind) {
-    case Activation::kGelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-    case Activation::kGeluTanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case Activation::kRelu: return x > 0 ? x : std::isnan(x) ? x : 0;
-    case Activation::kSilu: return x / (1 + std::exp(-x));
-    case Activation::kTanh: return std::tanh(x);
-  }
-  return 0;
-}
-
-void check_finish(const Kernels &kernels) {
+// Of a matrix of one column, so that the products are drawn too.
+void check_activation(const Kernels &kernels) {
   const auto kind = static_cast<Activation>(drawn(0, 4));
-  const Then then = one_of({Then::kStore, Then::kAdd, Then::kActivate, Then::kActivate});
-  const int count = drawn(1, 70);
-  const bool has_bias = drawn(0, 1);
-  Guarded<float> products(count), bias(count), out(count);
+  const int count = drawn(1, 140);
+  Guarded<float> products(count), out(count), one(1);
+  one[0] = 1;
   products.fill([] { return normal() * one_of({1e-6f, 1.0f, 4.0f, 50.0f, 1e6f}); });
-  bias.fill(normal);
-  out.fill(normal);
   if (drawn(0, 1)) products[drawn(0, count - 1)] = one_of({kNan, kInfinity, 0.0f});
-  std::vector<float> before(out.data(), out.data() + count), x(count);
-  for (int i = 0; i < count; ++i) x[i] = products[i] + (has_bias ? bias[i] : 0);
-  const bool in_place = then != Then::kAdd && drawn(0, 1);
-  float *to = in_place ? products.data() : out.data();
-  kernels.finish(then, kind, products.data(), has_bias ? bias.data() : nullptr, count, to);
+  const Matrix matrix{Format::kFloat, count, 1, products.data(), nullptr, nullptr};
+  kernels.product(matrix, {one.data(), 1, nullptr, 1, nullptr}, 0, count,
+                  {out.data(), count, Then::kActivate, kind});
   for (int i = 0; i < count; ++i) {
-    const double expected = then == Then::kStore ? x[i]
-                            : then == Then::kAdd ? x[i] + before[i]
-                                                 : activation(kind, x[i]);
-    const double rounding = then == Then::kStore ? 0 : 5e-7 + 5e-7 * std::abs(expected);
-    expect(near(to[i], expected, rounding), "what is done with products");
+    const double expected = activation(kind, products[i]);
+    expect(near(out[i], expected, 5e-7 + 5e-7 * std::abs(expected)), "an activation");
   }
 }
 
 void check_attend(const Kernels &kernels) {
   const int dim = one_of({1, 2, 5, 8, 16, 18, 33, 64, 70, 530}), heads = one_of({1, 2, 3, 5, 7});
   const int tokens = drawn(1, 9), past = one_of({0, 1, 2, 3, 7, 15, 30, 100, 510, 1100});
-  const int first = drawn(0, tokens * heads - 1), count = drawn(1, tokens * heads - first);
+  const int first = drawn(0, tokens * heads - 1), count = drawn(1, std::min(kMostQueries, tokens * heads - first));
   const int extra = drawn(0, 5), slots = past + tokens;
   const int last = (first + count - 1) / heads;
   const int64_t stride = int64_t{heads} * dim + extra;
@@ -425,7 +425,8 @@ void check_all_halves(const Kernels &kernels) {
     // What is no number or infinite spoils its row.
     for (const Format format : {Format::kHalf, Format::kBrain}) {
       const Matrix matrix{format, 1024, 64, bits.data(), nullptr, nullptr};
-      kernels.product(matrix, {x.data(), 64, nullptr, 1, nullptr}, 0, 1024, out.data(), 1024);
+      kernels.product(matrix, {x.data(), 64, nullptr, 1, nullptr}, 0, 1024,
+                      {out.data(), 1024, Then::kStore, Activation::kRelu});
       for (int row = 0; row < 1024; ++row) {
         const int own = row * 64 + column, end = format == Format::kHalf ? 0x7c00 : 0x7f80;
         const double exact = format == Format::kHalf ? half(own) : brain(own);
@@ -448,7 +449,7 @@ int main() {
     for (int i = 0; i < 400; ++i) check_product(*table);
     for (int i = 0; i < 200; ++i) check_quantise(*table);
     for (int i = 0; i < 100; ++i) check_normalise(*table);
-    for (int i = 0; i < 200; ++i) check_finish(*table);
+    for (int i = 0; i < 200; ++i) check_activation(*table);
     for (int i = 0; i < 300; ++i) check_attend(*table);
     for (int i = 0; i < 100; ++i) check_logits(*table);
     for (int i = 0; i < 4; ++i) check_widen(*table);
