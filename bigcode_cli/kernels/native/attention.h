@@ -36,7 +36,7 @@ inline void score_vectors(const Attention &task, float *asked, int query, int sl
   each_strip(task.dim, [&](int i, int count) {
     const float *numbers[kVectors];
     for (int v = 0; v < kVectors; ++v) numbers[v] = keys[v] + i * kSlots;
-    add_products<kQueries, kVectors>(numbers, kSlots, in_strip(asked, query, i), count, sums);
+    add_products<kStripApart, kQueries, kVectors>(numbers, kSlots, in_strip(asked, query, i), count, sums);
   });
   for (int t = 0; t < kQueries; ++t) {
     for (int v = 0; v < kVectors; ++v) {
@@ -77,7 +77,7 @@ inline void mix_columns(const Attention &task, float *weights, int query, int sl
         task.cache + slot / kSlots * block_size(task.dim) + kSlots * task.dim + column;
     const float *rows[kVectors];
     for (int v = 0; v < kVectors; ++v) rows[v] = values + v * kLanes;
-    add_products<kQueries, kVectors>(rows, task.dim, in_strip(weights, query, slot),
+    add_products<kStripApart, kQueries, kVectors>(rows, task.dim, in_strip(weights, query, slot),
                                      std::min(kSlots, end - slot), sums);
   }
   for (int t = 0; t < kQueries; ++t) {

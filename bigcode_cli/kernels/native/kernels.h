@@ -63,7 +63,9 @@ struct Outputs {
   int64_t stride;
   Then then;
   Activation activation;
+  float *scratch;  // kProductScratch floats, of no two threads the same
 };
+constexpr int64_t kProductScratch = 96 * (528 + 272);
 
 // Many tokens stand in panels of so many at most, the last of which is filled up.
 constexpr int kWidestPanel = 48;
@@ -77,12 +79,10 @@ constexpr int kSlots = 16;
 constexpr int blocks_of(int slots) { return (slots + kSlots - 1) / kSlots; }
 constexpr int64_t block_size(int dim) { return int64_t{2} * kSlots * dim; }
 
-// Some numbers of rows, or of queries, side by side: they are a constant apart, and no power of two, by
-// which all would fall to the same few places of the cache.
-constexpr int kStrip = 512, kStripApart = kStrip + 16;
-
-// Queries of one call, at most. Numbers of theirs are in strips.
+// Queries of one call, at most. Some numbers of each are side by side in strips: a constant apart, and no
+// power of two, by which all would fall to the same few places of the cache.
 constexpr int kMostQueries = 32;
+constexpr int kStrip = 512, kStripApart = kStrip + 16;
 constexpr int64_t strips_of(int numbers) {
   return int64_t{(numbers + kStrip - 1) / kStrip} * kMostQueries * kStripApart;
 }

@@ -65,7 +65,7 @@ void Model::reserve(int tokens, int longest) {
     crosswise_.reserve(crosswise_size(tokens, widest));
     room_ = tokens;
   }
-  const int64_t each = strips_of(geometry.head_dim) + strips_of(longest);
+  const int64_t each = std::max(strips_of(geometry.head_dim) + strips_of(longest), kProductScratch);
   if (each > scratch_each_) {
     scratch_each_ = 2 * each;
     scratch_.reserve(scratch_each_ * pool_.threads());
@@ -222,11 +222,12 @@ void Model::multiply(const Matrix &matrix, int rows, const float *from, int64_t 
       kernels.lay_crosswise(inputs, matrix.columns, panel);
     });
   }
-  const Outputs outputs{out, stride, then, geometry.activation};
   const int most = pool_.threads() * kPieces;
   int each = std::max(kLeastRows, (rows + most - 1) / most);
   each = (each + kLeastRows - 1) / kLeastRows * kLeastRows;
-  pool_.run((rows + each - 1) / each, [&](int piece, int) {
+  pool_.run((rows + each - 1) / each, [&](int piece, int thread) {
+    const Outputs outputs{out, stride, then, geometry.activation,
+                          scratch_.data() + thread * scratch_each_};
     const int first = piece * each, some = std::min(each, rows - first);
     kernels.product(matrix, inputs, first, some, outputs);
   });

@@ -1,9 +1,9 @@
 // Many tokens by a matrix (Goto and van de Geijn 2008). Tokens have been laid crosswise: a vector holds one
 // number of each. A row's numbers are then the same for all lanes, and go by where they lie, but widened.
 //
-// Some rows are at it at a time: widened to strips that the L1 cache holds, a constant apart, for there
-// are too few registers for their addresses. By them pass panels of tokens, a part of which the L2 cache
-// holds. Meanwhile the rows that come next are asked for.
+// Some columns of some rows are at it at a time: widened to strips a constant apart, for there are too few
+// registers for their addresses. By them pass panels of tokens: of one the L1 cache holds these columns,
+// of all the L2 cache. Meanwhile the rows that come next are asked for.
 //
 // Included by the isa_*.cpp alone; see vec.h.
 
@@ -26,8 +26,10 @@ constexpr int kPassing = 8;
 #else
 constexpr int kPassing = 4;
 #endif
-constexpr int kStripBytes = kStrip * int{sizeof(float)};
-constexpr int kApart = kStripApart * int{sizeof(float)};
+// Bytes of a row and of a token that pass by at once.
+constexpr int kStripBytes = 2048;
+// No power of two, by which all would fall to the same few places of the cache.
+constexpr int kApart = kStripBytes + 64;
 // Rows and tokens whose sums are kept until all columns have passed.
 constexpr int kRowsAt = 96, kPanelsAt = 240 / kPanel, kSumsApart = kPanelsAt * kPanel + 2 * kLanes;
 
@@ -47,17 +49,17 @@ inline void passing(int rows, const Pass &pass) {
   }
 }
 
-// Adds products of some numbers of each row, kStripApart apart, with as many of some vectors of tokens:
+// Adds products of some numbers of each row, kRowsApart apart, with as many of some vectors of tokens:
 // `tokens[v]` is where a vector has its first, the next ones are `stride` further each. Sums are in
 // registers only where it is inlined.
-template <int kRows, int kVectors>
+template <int kRowsApart, int kRows, int kVectors>
 [[gnu::always_inline]] inline void add_products(const float *const (&tokens)[kVectors], int64_t stride, const float *rows,
                          int count, Floats (&sums)[kRows][kVectors]) {
   for (int i = 0; i < count; ++i) {
     Floats token[kVectors];
     for (int v = 0; v < kVectors; ++v) token[v] = floats(tokens[v] + i * stride);
     for (int r = 0; r < kRows; ++r) {
-      const Floats number = all(rows[r * kStripApart + i]);
+      const Floats number = all(rows[r * kRowsApart + i]);
       for (int v = 0; v < kVectors; ++v) sums[r][v] += token[v] * number;
     }
   }
@@ -132,6 +134,13 @@ inline void put(const float (&sums)[kRowsAt][kSumsApart], int rows, int tokens, 
   });
 }
 
+// What a thread has of its own: some have stacks of 128 KiB alone.
+struct Scratch {
+  char strips[kRowsAt][kApart];
+  float sums[kRowsAt][kSumsApart];
+};
+static_assert(sizeof(Scratch) <= kProductScratch * sizeof(float), "there is room");
+
 // Rows of a matrix by all tokens. What a kind of numbers has to tell:
 //
 // - matrix, inputs;
@@ -142,9 +151,8 @@ inline void put(const float (&sums)[kRowsAt][kSumsApart], int rows, int tokens, 
 //   adds to from the second columns on.
 template <typename Kind>
 void by_panels(const Kind &kind, int first, int rows, const Outputs &outputs) {
+  auto &[strips, sums] = *reinterpret_cast<Scratch *>(outputs.scratch);
   const int columns = kind.matrix.columns, tokens = kind.inputs.tokens;
-  alignas(64) char strips[kPassing * kApart];
-  alignas(64) float sums[kRowsAt][kSumsApart];
   const int end = first + rows;
   // Whole panels, and nearly as many each time.
   const int panels = (tokens + kPanel - 1) / kPanel;
@@ -157,25 +165,23 @@ void by_panels(const Kind &kind, int first, int rows, const Outputs &outputs) {
       for (int from = 0; from < columns; from += Kind::kColumns) {
         const int some_columns = std::min(Kind::kColumns, columns - from);
         const int next = from + Kind::kColumns;
-        passing(some_rows, [&](int r, auto constant) {
-          constexpr int kRows = decltype(constant)::value;
-          for (int i = 0; i < kRows; ++i) {
-            kind.widen(row + r + i, from, some_columns, strips + i * kApart);
-          }
-          const int left = some_rows - r - kRows;
-          Ahead ahead(left > 0 ? kind.region(row + r + kRows, std::min(left, kRows), from, some_columns)
-                      : next < columns
-                          ? kind.region(row, kRows, next, std::min(Kind::kColumns, columns - next))
-                          : kind.region(row + kRowsAt, std::clamp(end - row - kRowsAt, 0, kRows), 0,
-                                        std::min(Kind::kColumns, columns)),
-                      (some_tokens + kPanel - 1) / kPanel * Kind::times(some_columns));
-          for (int t = 0; t < some_tokens; t += kPanel) {
-            with_constant<kVectorsAt>((some_tokens - t + kLanes - 1) / kLanes, [&](auto vectors) {
-              kind.template pass<kRows, decltype(vectors)::value>(strips, row + r, token + t, from,
-                                                                  some_columns, ahead, &sums[r][t]);
+        for (int r = 0; r < some_rows; ++r) {
+          kind.widen(row + r, from, some_columns, strips[r]);
+        }
+        Ahead ahead(next < columns
+                        ? kind.region(row, some_rows, next, std::min(Kind::kColumns, columns - next))
+                        : kind.region(row + kRowsAt, std::clamp(end - row - kRowsAt, 0, kRowsAt), 0,
+                                      std::min(Kind::kColumns, columns)),
+                    (some_tokens + kPanel - 1) / kPanel * ((some_rows + kPassing - 1) / kPassing) *
+                        Kind::times(some_columns));
+        for (int t = 0; t < some_tokens; t += kPanel) {
+          with_constant<kVectorsAt>((some_tokens - t + kLanes - 1) / kLanes, [&](auto vectors) {
+            passing(some_rows, [&](int r, auto constant) {
+              kind.template pass<decltype(constant)::value, decltype(vectors)::value>(
+                  strips[r], row + r, token + t, from, some_columns, ahead, &sums[r][t]);
             });
-          }
-        });
+          });
+        }
       }
       Outputs part = outputs;
       part.out += token * outputs.stride + row;
@@ -187,7 +193,7 @@ void by_panels(const Kind &kind, int first, int rows, const Outputs &outputs) {
 
 template <typename Number>
 struct FloatKind {
-  static constexpr int kColumns = kStrip;
+  static constexpr int kColumns = kStripBytes / int{sizeof(float)};
   // After so many columns there is time to ask for what comes next.
   static constexpr int kSome = 32;
 
@@ -232,7 +238,7 @@ struct FloatKind {
       ahead.ask();
       const float *vectors[kVectors];
       for (int v = 0; v < kVectors; ++v) vectors[v] = tokens + column * kPanel + v * kLanes;
-      add_products<kRows, kVectors>(vectors, kPanel, reinterpret_cast<const float *>(strips) + column,
+      add_products<kApart / 4, kRows, kVectors>(vectors, kPanel, reinterpret_cast<const float *>(strips) + column,
                                     std::min(kSome, columns - column), sums);
     }
     for (int r = 0; r < kRows; ++r) {

@@ -193,10 +193,11 @@ void check_product(const Kernels &kernels) {
   out.fill([] { return kUntouched; });
   bias.fill(normal);
   const bool has_bias = drawn(0, 1);
+  Guarded<float> scratch(kProductScratch);
   const Matrix matrix{format,        rows,          columns,
                       weights.data(), scales.data(), has_bias ? bias.data() : nullptr};
   const Outputs outputs{out.data(), stride, one_of({Then::kStore, Then::kAdd, Then::kActivate}),
-                        one_of({Activation::kGeluTanh, Activation::kRelu})};
+                        one_of({Activation::kGeluTanh, Activation::kRelu}), scratch.data()};
   Guarded<float> crosswise(crosswise_size(tokens, columns));
   const Inputs inputs{x.values.data(), columns, coded ? &codes : nullptr, tokens, crosswise.data()};
   if (kernels.is_many(inputs)) {
@@ -305,7 +306,7 @@ void check_activation(const Kernels &kernels) {
   if (drawn(0, 1)) products[drawn(0, count - 1)] = one_of({kNan, kInfinity, 0.0f});
   const Matrix matrix{Format::kFloat, count, 1, products.data(), nullptr, nullptr};
   kernels.product(matrix, {one.data(), 1, nullptr, 1, nullptr}, 0, count,
-                  {out.data(), count, Then::kActivate, kind});
+                  {out.data(), count, Then::kActivate, kind, nullptr});
   for (int i = 0; i < count; ++i) {
     const double expected = activation(kind, products[i]);
     expect(near(out[i], expected, 5e-7 + 5e-7 * std::abs(expected)), "an activation");
@@ -426,7 +427,7 @@ void check_all_halves(const Kernels &kernels) {
     for (const Format format : {Format::kHalf, Format::kBrain}) {
       const Matrix matrix{format, 1024, 64, bits.data(), nullptr, nullptr};
       kernels.product(matrix, {x.data(), 64, nullptr, 1, nullptr}, 0, 1024,
-                      {out.data(), 1024, Then::kStore, Activation::kRelu});
+                      {out.data(), 1024, Then::kStore, Activation::kRelu, nullptr});
       for (int row = 0; row < 1024; ++row) {
         const int own = row * 64 + column, end = format == Format::kHalf ? 0x7c00 : 0x7f80;
         const double exact = format == Format::kHalf ? half(own) : brain(own);
