@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from bigcode_cli.model.causal_lm import GPTBigCodeForCausalLM
     from bigcode_cli.records import LoadOptions, ModelFolder, Reporter
 
-CHUNK = 512
-"""Tokens a pass over prompts or texts: bounds the activations and lets Ctrl-C and progress in."""
+CHUNK = 240
+"""Tokens a pass over prompts or texts: bounds the activations and lets Ctrl-C and progress in.
+
+What 240 tokens bring along stays in a core's cache; 512 score by 3 % more slowly.
+"""
 
 BATCH_TOKENS = 1
 """A text is scored alone: what it gets is the same to the last bit, whatever stands beside it."""

@@ -32,6 +32,9 @@ from bigcode_cli.records import LoadOptions, Scored, ScoreRequest, Silence
 AGREEMENT = {"float32": 1e-5, "bfloat16": 5e-3, "float16": 5e-3}
 """Relative difference of the sums that rounding explains."""
 
+_REST_S = 0.3
+"""Before each turn: threads of the last one may look for work for a moment more."""
+
 Side = Callable[[], float]
 """Scores everything once; gives the sum of the negative log-likelihoods in nats."""
 
@@ -119,6 +122,7 @@ def _alternate(ours: Side, theirs: Side, tokens: int, rounds: int, dtype: str) -
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(rounds):
         for name, side in (("ours", ours), ("theirs", theirs)):
+            time.sleep(_REST_S)
             started = time.perf_counter()
             side()
             seconds[name].append(time.perf_counter() - started)

@@ -1,4 +1,5 @@
-// Attention of some queries to the slots of one key head. Included by the isa_*.cpp alone; see vec.h.
+// Attention of some queries to the slots of one key head. Included by the isa_*.cpp alone; see
+// vec.h.
 
 #pragma once
 
@@ -8,7 +9,7 @@
 namespace bigcode {
 namespace {
 
-static_assert(kSlots % kLanes == 0 && kStrip % kSlots == 0, "vectors do not cross blocks or strips");
+static_assert(kSlots % kLanes == 0 && kStrip % kSlots == 0, "vectors are within blocks, strips");
 
 // Slots whose values the L1 cache holds while all queries pass.
 constexpr int kSlotsAt = 128;
@@ -36,7 +37,8 @@ inline void score_vectors(const Attention &task, float *asked, int query, int sl
   each_strip(task.dim, [&](int i, int count) {
     const float *numbers[kVectors];
     for (int v = 0; v < kVectors; ++v) numbers[v] = keys[v] + i * kSlots;
-    add_products<kStripApart, kQueries, kVectors>(numbers, kSlots, in_strip(asked, query, i), count, sums);
+    add_products<kStripApart, kQueries, kVectors>(numbers, kSlots, in_strip(asked, query, i), count,
+                                                  sums);
   });
   for (int t = 0; t < kQueries; ++t) {
     for (int v = 0; v < kVectors; ++v) {
@@ -45,7 +47,8 @@ inline void score_vectors(const Attention &task, float *asked, int query, int sl
   }
 }
 
-// Exponentials of a query's scores take their places; 0 where it does not see. Gives 1 over their sum.
+// Exponentials of a query's scores take their places; 0 where it does not see. Gives 1 over their
+// sum.
 inline float weigh_strips(float *scores, int query, int seen, int slots) {
   float most = -std::numeric_limits<float>::infinity();
   each_strip(seen, [&](int slot, int count) {
@@ -78,7 +81,7 @@ inline void mix_columns(const Attention &task, float *weights, int query, int sl
     const float *rows[kVectors];
     for (int v = 0; v < kVectors; ++v) rows[v] = values + v * kLanes;
     add_products<kStripApart, kQueries, kVectors>(rows, task.dim, in_strip(weights, query, slot),
-                                     std::min(kSlots, end - slot), sums);
+                                                  std::min(kSlots, end - slot), sums);
   }
   for (int t = 0; t < kQueries; ++t) {
     for (int v = 0; v < kVectors; ++v) store(out[t] + column + v * kLanes, sums[t][v]);

@@ -63,8 +63,9 @@ struct CodeKind {
       }
     } else {
       for (int column = 0; column < columns; column += kBytes) {
-        const Bytes some = column + kBytes <= columns ? load<Bytes>(codes + column)
-                                                      : some_bytes(codes + column, columns - column);
+        const int left = columns - column;
+        const Bytes some =
+            left >= kBytes ? load<Bytes>(codes + column) : some_bytes(codes + column, left);
         const Bytes moved = shifted(some);
         std::memcpy(strip + column, &moved, sizeof moved);
       }
@@ -73,16 +74,14 @@ struct CodeKind {
 
   // Sums of a group are whole numbers.
   template <int kRows, int kVectors>
-  [[gnu::noinline]] void pass(const char *strips, int row, int token, int from, int columns, Ahead &ahead,
-            float *to) const {
+  [[gnu::noinline]] void pass(const char *strips, int row, int token, int from, int columns,
+                              Ahead &ahead, float *to) const {
     const int groups = groups_of(matrix.columns), first = from / kGroup;
     const auto *codes = static_cast<const char *>(inputs.crosswise) +
                         int64_t{token} / kPanel * code_panel_bytes(matrix.columns);
-    const auto *starts =
-        reinterpret_cast<const int32_t *>(codes + int64_t{kPanel} * padded_columns(matrix.columns)) +
-        first * kPanel;
-    const auto *factors =
-        reinterpret_cast<const float *>(starts + int64_t{kPanel} * groups);
+    const char *behind = codes + int64_t{kPanel} * padded_columns(matrix.columns);
+    const auto *starts = reinterpret_cast<const int32_t *>(behind) + first * kPanel;
+    const auto *factors = reinterpret_cast<const float *>(starts + int64_t{kPanel} * groups);
     codes += int64_t{from} * kPanel;
     const float *scales = matrix.scales + (kIsInt4 ? int64_t{row} * groups + first : row);
     Floats sums[kRows][kVectors] = {};

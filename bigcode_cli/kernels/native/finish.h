@@ -45,8 +45,8 @@ inline Floats activated(Activation kind, Floats x) {
   return x;
 }
 
-// Calls `use` with what makes a vector of products, bias added, what is to be stored: `result(x, old)`,
-// where `old()` is what is there.
+// Calls `use` with what makes a vector of products, bias added, what is to be stored: `result(x,
+// old)`, where `old()` is what is there.
 template <typename Use>
 inline void with_result(const Outputs &outputs, const Use &use) {
   switch (outputs.then) {

@@ -17,9 +17,9 @@ enum class Format : int32_t {
 
 enum class Activation : int32_t { kGelu = 0, kGeluTanh = 1, kRelu = 2, kSilu = 3, kTanh = 4 };
 
-// Columns that share a factor: of an int4 matrix, whose rows are filled up to whole groups, and of a
-// vector that is quantised. With 256 to a vector's factor mini's perplexity grows by 1.3 % in int8
-// and 5.7 % in int4, with 64 by 0.8 % and 4.7 %.
+// Columns that share a factor: of an int4 matrix, whose rows are filled up to whole groups, and of
+// a vector that is quantised. With 256 to a vector's factor mini's perplexity grows by 1.3 % in
+// int8 and 5.7 % in int4, with 64 by 0.8 % and 4.7 %.
 constexpr int kGroup = 64;
 
 constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
@@ -52,11 +52,11 @@ struct Inputs {
   int64_t stride;      // between a token's numbers and the next one's
   const Codes *codes;  // nullptr: the numbers themselves
   int tokens;
-  void *crosswise;     // crosswise_size(tokens, columns) floats, for what `lay_crosswise` is to put there
+  void *crosswise;     // crosswise_size(tokens, columns) floats: what `lay_crosswise` put there
 };
 
-// Products, bias added, go to out[token * stride + row], or their activations, or they are added to what is
-// there.
+// Products, bias added, go to out[token * stride + row], or their activations, or they are added to
+// what is there.
 enum class Then { kStore, kAdd, kActivate };
 struct Outputs {
   float *out;
@@ -73,14 +73,14 @@ constexpr int64_t crosswise_size(int tokens, int columns) {
   return (int64_t{tokens} + kWidestPanel - 1) * padded_columns(columns);
 }
 
-// Slots of a cache whose keys lie crosswise: a block of slots is their keys (dim, kSlots), then their
-// values (kSlots, dim). So scores of as many slots come out side by side.
+// Slots of a cache whose keys lie crosswise: a block of slots is their keys (dim, kSlots), then
+// their values (kSlots, dim). So scores of as many slots come out side by side.
 constexpr int kSlots = 16;
 constexpr int blocks_of(int slots) { return (slots + kSlots - 1) / kSlots; }
 constexpr int64_t block_size(int dim) { return int64_t{2} * kSlots * dim; }
 
-// Queries of one call, at most. Some numbers of each are side by side in strips: a constant apart, and no
-// power of two, by which all would fall to the same few places of the cache.
+// Queries of one call, at most. Some numbers of each are side by side in strips: a constant apart,
+// and no power of two, by which all would fall to the same few places of the cache.
 constexpr int kMostQueries = 32;
 constexpr int kStrip = 512, kStripApart = kStrip + 16;
 constexpr int64_t strips_of(int numbers) {
@@ -95,7 +95,7 @@ struct Attention {
   int out_stride;
   int heads;             // that share the key head
   int first, count;      // queries first … first + count - 1, at most kMostQueries
-  const float *cache;    // blocks of slots; of the last one those that nobody sees may hold anything
+  const float *cache;    // blocks of slots; those of the last one that nobody sees may be anything
   int past;              // slots before those of the first token: token t sees past + t + 1
   int dim;
   float factor;          // of the scores
@@ -105,7 +105,8 @@ struct Attention {
 struct Kernels {
   const char *name;
 
-  // Whether so many tokens are laid crosswise before they are multiplied; in panels of `panel` each.
+  // Whether so many tokens are laid crosswise before they are multiplied; in panels of `panel`
+  // each.
   bool (*is_many)(const Inputs &inputs);
   int panel;
   void (*lay_crosswise)(const Inputs &inputs, int columns, int panel);

@@ -11,7 +11,7 @@ constexpr int kLeastRows = 32;
 // Pieces for each thread: whoever is put aside by the system leaves the rest to the others.
 constexpr int kPieces = 4;
 // Logits in memory at once when texts are scored.
-constexpr int kScored = 96;
+constexpr int kScored = 240;
 
 // Numbers from one token's vector to the next one's: of a power of two all would fall to the same few
 // places of the caches.

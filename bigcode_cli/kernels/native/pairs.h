@@ -14,8 +14,8 @@ constexpr int kParts = kBytes > kPairBytes ? 1 : kPairBytes / kBytes;
 
 typedef uint8_t Pairs __attribute__((vector_size(kBytes)));
 
-// Codes of the even columns, in the lower halves, and of the odd ones. Shifted as 16-bit numbers: no
-// instruction set here shifts bytes.
+// Codes of the even columns, in the lower halves, and of the odd ones. Shifted as 16-bit numbers:
+// no instruction set here shifts bytes.
 template <typename Vector>
 inline Vector even_codes(Vector pairs) { return pairs & 15; }
 template <typename Vector>

@@ -1,9 +1,10 @@
-// Many tokens by a matrix (Goto and van de Geijn 2008). Tokens have been laid crosswise: a vector holds one
-// number of each. A row's numbers are then the same for all lanes, and go by where they lie, but widened.
+// Many tokens by a matrix (Goto and van de Geijn 2008). Tokens have been laid crosswise: a vector
+// holds one number of each. A row's numbers are then the same for all lanes, and go by where they
+// lie, but widened.
 //
-// Some columns of some rows are at it at a time: widened to strips a constant apart, for there are too few
-// registers for their addresses. By them pass panels of tokens: of one the L1 cache holds these columns,
-// of all the L2 cache. Meanwhile the rows that come next are asked for.
+// Some columns of some rows are at it at a time: widened to strips a constant apart, for there are
+// too few registers for their addresses. By them pass panels of tokens: of one the L1 cache holds
+// these columns, of all the L2 cache. Meanwhile the rows that come next are asked for.
 //
 // Included by the isa_*.cpp alone; see vec.h.
 
@@ -18,8 +19,8 @@
 namespace bigcode {
 namespace {
 
-// Vectors of tokens that stand side by side: with three a number that is loaded for all lanes is used
-// thrice, and eight rows then have as many sums as there are registers for.
+// Vectors of tokens that stand side by side: with three a number that is loaded for all lanes is
+// used thrice, and eight rows then have as many sums as there are registers for.
 constexpr int kVectorsAt = 3, kPanel = kVectorsAt * kLanes;
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kPassing = 8;
@@ -33,13 +34,14 @@ constexpr int kApart = kStripBytes + 64;
 // Rows and tokens whose sums are kept until all columns have passed.
 constexpr int kRowsAt = 96, kPanelsAt = 240 / kPanel, kSumsApart = kPanelsAt * kPanel + 2 * kLanes;
 
-// Calls `pass(first row, how many)` with a constant number of rows, nearly the same for all.
+// Calls `pass` with a number as a constant: of 1 … kMost, which is taken for a larger one.
 template <int kMost, typename Pass>
 inline void with_constant(int size, const Pass &pass) {
   if (size >= kMost) return pass(std::integral_constant<int, kMost>{});
   if constexpr (kMost > 1) with_constant<kMost - 1>(size, pass);
 }
 
+// Calls `pass(first row, how many)` with a constant number of rows, nearly the same for all.
 template <typename Pass>
 inline void passing(int rows, const Pass &pass) {
   const int blocks = (rows + kPassing - 1) / kPassing;
@@ -49,12 +51,13 @@ inline void passing(int rows, const Pass &pass) {
   }
 }
 
-// Adds products of some numbers of each row, kRowsApart apart, with as many of some vectors of tokens:
-// `tokens[v]` is where a vector has its first, the next ones are `stride` further each. Sums are in
-// registers only where it is inlined.
+// Adds products of some numbers of each row, kRowsApart apart, with as many of some vectors of
+// tokens: `tokens[v]` is where a vector has its first, the next ones are `stride` further each.
+// Sums are in registers only where it is inlined.
 template <int kRowsApart, int kRows, int kVectors>
-[[gnu::always_inline]] inline void add_products(const float *const (&tokens)[kVectors], int64_t stride, const float *rows,
-                         int count, Floats (&sums)[kRows][kVectors]) {
+[[gnu::always_inline]] inline void add_products(const float *const (&tokens)[kVectors],
+                                                int64_t stride, const float *rows, int count,
+                                                Floats (&sums)[kRows][kVectors]) {
   for (int i = 0; i < count; ++i) {
     Floats token[kVectors];
     for (int v = 0; v < kVectors; ++v) token[v] = floats(tokens[v] + i * stride);
@@ -72,8 +75,8 @@ struct Region {
   int rows, bytes;
 };
 
-// Rows that come next, asked for a little at a time amid other work: asked for at once they would hold
-// up what that reads.
+// Rows that come next, asked for a little at a time amid other work: asked for at once they would
+// hold up what that reads.
 class Ahead {
  public:
   Ahead(const Region &region, int times)
@@ -95,8 +98,8 @@ class Ahead {
   int each_, offset_ = 0;
 };
 
-// Lays 4-byte words of up to kPanel tokens crosswise: to[word][token]. `words_of(token, word)` is asked for
-// a vector of them; tokens that are not there get zeros.
+// Lays 4-byte words of up to kPanel tokens crosswise: to[word][token]. `words_of(token, word)` is
+// asked for a vector of them; tokens that are not there get zeros.
 template <typename WordsOf>
 inline void lay_crosswise(int tokens, int words, const WordsOf &words_of, char *to) {
   for (int first = 0; first < kPanel; first += kLanes) {
@@ -147,8 +150,8 @@ static_assert(sizeof(Scratch) <= kProductScratch * sizeof(float), "there is room
 // - kColumns, so many of which pass by at once;
 // - region(row, rows, from, columns): where they are in the matrix;
 // - widen(row, from, columns, strip): a row's numbers to its strip;
-// - pass<kRows, kVectors>(strips, row, token, from, columns, ahead, sums): sums of some tokens, which it
-//   adds to from the second columns on.
+// - pass<kRows, kVectors>(strips, row, token, from, columns, ahead, sums): sums of some tokens,
+//   which it adds to from the second columns on.
 template <typename Kind>
 void by_panels(const Kind &kind, int first, int rows, const Outputs &outputs) {
   auto &[strips, sums] = *reinterpret_cast<Scratch *>(outputs.scratch);
@@ -168,12 +171,14 @@ void by_panels(const Kind &kind, int first, int rows, const Outputs &outputs) {
         for (int r = 0; r < some_rows; ++r) {
           kind.widen(row + r, from, some_columns, strips[r]);
         }
-        Ahead ahead(next < columns
-                        ? kind.region(row, some_rows, next, std::min(Kind::kColumns, columns - next))
-                        : kind.region(row + kRowsAt, std::clamp(end - row - kRowsAt, 0, kRowsAt), 0,
-                                      std::min(Kind::kColumns, columns)),
-                    (some_tokens + kPanel - 1) / kPanel * ((some_rows + kPassing - 1) / kPassing) *
-                        Kind::times(some_columns));
+        const Region region =
+            next < columns
+                ? kind.region(row, some_rows, next, std::min(Kind::kColumns, columns - next))
+                : kind.region(row + kRowsAt, std::clamp(end - row - kRowsAt, 0, kRowsAt), 0,
+                              std::min(Kind::kColumns, columns));
+        const int passes =
+            (some_tokens + kPanel - 1) / kPanel * ((some_rows + kPassing - 1) / kPassing);
+        Ahead ahead(region, passes * Kind::times(some_columns));
         for (int t = 0; t < some_tokens; t += kPanel) {
           with_constant<kVectorsAt>((some_tokens - t + kLanes - 1) / kLanes, [&](auto vectors) {
             passing(some_rows, [&](int r, auto constant) {
@@ -224,10 +229,10 @@ struct FloatKind {
   }
 
   template <int kRows, int kVectors>
-  [[gnu::noinline]] void pass(const char *strips, int, int token, int from, int columns, Ahead &ahead,
-            float *to) const {
-    const float *tokens = static_cast<const float *>(inputs.crosswise) +
-                          (int64_t{token} / kPanel * padded_columns(matrix.columns) + from) * kPanel;
+  [[gnu::noinline]] void pass(const char *strips, int, int token, int from, int columns,
+                              Ahead &ahead, float *to) const {
+    const int64_t before = int64_t{token} / kPanel * padded_columns(matrix.columns) + from;
+    const float *tokens = static_cast<const float *>(inputs.crosswise) + before * kPanel;
     Floats sums[kRows][kVectors] = {};
     if (from > 0) {
       for (int r = 0; r < kRows; ++r) {
@@ -238,8 +243,9 @@ struct FloatKind {
       ahead.ask();
       const float *vectors[kVectors];
       for (int v = 0; v < kVectors; ++v) vectors[v] = tokens + column * kPanel + v * kLanes;
-      add_products<kApart / 4, kRows, kVectors>(vectors, kPanel, reinterpret_cast<const float *>(strips) + column,
-                                    std::min(kSome, columns - column), sums);
+      add_products<kApart / int{sizeof(float)}, kRows, kVectors>(
+          vectors, kPanel, reinterpret_cast<const float *>(strips) + column,
+          std::min(kSome, columns - column), sums);
     }
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) store(to + r * kSumsApart + v * kLanes, sums[r][v]);

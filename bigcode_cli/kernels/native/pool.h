@@ -44,8 +44,8 @@ class Pool {
   std::vector<std::thread> workers_;
   Call call_ = nullptr;
   const void *job_ = nullptr;
-  // How many pieces there are in the upper half, the next one in the lower: a thread that comes late
-  // takes a piece of the job that there is, or none.
+  // How many pieces there are in the upper half, the next one in the lower: a thread that comes
+  // late takes a piece of the job that there is, or none.
   std::atomic<uint64_t> next_{0};
   std::atomic<int> done_{0};
   std::atomic<uint32_t> turn_{0};

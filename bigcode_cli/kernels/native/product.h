@@ -1,7 +1,7 @@
 // Products with a matrix. Included by the isa_*.cpp alone; see vec.h.
 //
-// For a few tokens its rows are read where they lie: time is what it takes to read them. Many pass by
-// panels of some rows: see panel.h.
+// For a few tokens its rows are read where they lie: time is what it takes to read them. Many pass
+// by panels of some rows: see panel.h.
 
 #pragma once
 
@@ -51,7 +51,8 @@ inline void tiles(int rows, int tokens, const Tile &tile) {
 // So many rows at a time are multiplied by few tokens, and then finished.
 constexpr int kRowsOfFew = 64;
 
-// Calls `tile(rows, tokens, first row, first token, sums)` for all of them, and finishes what it gives.
+// Calls `tile(rows, tokens, first row, first token, sums)` for all of them, and finishes what it
+// gives.
 template <typename Number, int kRows, int kTokens, typename Tile>
 inline void few(const Matrix &matrix, int tokens, int first, int rows, const Outputs &outputs,
                 const Tile &tile) {

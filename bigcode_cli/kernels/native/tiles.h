@@ -28,8 +28,8 @@ inline float scale_of(const Matrix &matrix, int64_t row) {
   return std::is_same_v<Number, int8_t> ? matrix.scales[row] : 1.0f;
 }
 
-// Bytes of the rows of the next tile, early: rows are too short for the processor to see where reading
-// goes on, and int4 decodes at two thirds of the speed without.
+// Bytes of the rows of the next tile, early: rows are too short for the processor to see where
+// reading goes on, and int4 decodes at two thirds of the speed without.
 template <int kRows, typename Number>
 inline void ask_for(const Number *row, int64_t row_stride) {
   __builtin_prefetch(row + kRows * row_stride);

@@ -22,8 +22,8 @@ inline void interleave(Ints a, Ints b, Ints &lower, Ints &upper,
 #endif
 }
 
-// Rows become columns, of as many vectors as they have lanes. Each round takes a bit of a row's number to
-// the lanes and one of the lanes' to the rows (Stone 1971, the perfect shuffle).
+// Rows become columns, of as many vectors as they have lanes. Each round takes a bit of a row's
+// number to the lanes and one of the lanes' to the rows (Stone 1971, the perfect shuffle).
 inline void turn(Ints (&x)[kLanes]) {
   for (int round = 1; round < kLanes; round *= 2) {
     Ints next[kLanes];

@@ -1,7 +1,7 @@
 // Vectors as wide as the instruction set that a file is compiled for: what the kernels are made of.
 //
-// Included by the isa_*.cpp alone, each of which is compiled for another one, so everything is in an
-// unnamed namespace. Written in the vector extensions of GCC and Clang, which know adding,
+// Included by the isa_*.cpp alone, each of which is compiled for another one, so everything is in
+// an unnamed namespace. Written in the vector extensions of GCC and Clang, which know adding,
 // multiplying and choosing; what they do not know is written per instruction set below.
 
 #pragma once
@@ -176,8 +176,20 @@ inline void sums_of(const Floats *x, float *to) {
   for (; i < kCount; ++i) to[i] = sum(x[i]);
 }
 
+// Of what is no number and something else the second.
+#if defined(__AVX512F__)
+inline Floats larger(Floats a, Floats b) {
+  return reinterpret_cast<Floats>(
+      _mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+}
+inline Floats smaller(Floats a, Floats b) {
+  return reinterpret_cast<Floats>(
+      _mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+}
+#else
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+#endif
 
 inline float highest(Floats x) {
 #if defined(__AVX2__)

@@ -11,7 +11,8 @@
 namespace bigcode {
 namespace {
 
-// Calls `body(i, vector)` for all whole vectors of x, then for what is left, filled up by `filling`.
+// Calls `body(i, vector)` for all whole vectors of x, then for what is left, filled up by
+// `filling`.
 template <typename Body>
 inline void each(const float *x, int count, float filling, const Body &body) {
   int i = 0;
@@ -59,7 +60,8 @@ inline int32_t quantise_group(const float *x, float inverse, int8_t *codes) {
   return sum;
 }
 
-void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *factors, int32_t *starts) {
+void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *factors,
+              int32_t *starts) {
   for (int group = 0; group < groups_of(columns); ++group, x += kGroup, codes += kGroup) {
     float filled[kGroup];
     const float *from = x;
@@ -82,7 +84,8 @@ void quantise(const float *x, int columns, bool dealt, int8_t *codes, float *fac
       starts[group] = 0;
       continue;
     }
-    starts[group] = -(dealt ? kPairShift : kShift) * quantise_group(from, 1 / factors[group], codes);
+    const int32_t sum = quantise_group(from, 1 / factors[group], codes);
+    starts[group] = -(dealt ? kPairShift : kShift) * sum;
     if (dealt) deal(codes);
   }
 }

@@ -148,7 +148,9 @@ void check_product(const Kernels &kernels) {
                               300, 512, 513, 700, 1030, 2050});
   // Few tokens, and so many that panels are laid out for them.
   const bool many = drawn(0, 2) == 0;
-  const int rows = drawn(1, many ? 150 : 19), tokens = many ? one_of({drawn(8, 40), drawn(41, 70), drawn(250, 300)}) : drawn(1, 15);
+  const int rows = drawn(1, many ? 150 : 19);
+  const int tokens =
+      many ? one_of({drawn(8, 40), drawn(41, 70), drawn(250, 300)}) : drawn(1, 15);
   const int groups = groups_of(columns);
   const int first = drawn(0, rows - 1), some = drawn(1, rows - first), stride = rows + drawn(0, 3);
   const int bytes = format == Format::kFloat ? 4 : format == Format::kInt8 ? 1 : 2;
@@ -316,7 +318,8 @@ void check_activation(const Kernels &kernels) {
 void check_attend(const Kernels &kernels) {
   const int dim = one_of({1, 2, 5, 8, 16, 18, 33, 64, 70, 530}), heads = one_of({1, 2, 3, 5, 7});
   const int tokens = drawn(1, 9), past = one_of({0, 1, 2, 3, 7, 15, 30, 100, 510, 1100});
-  const int first = drawn(0, tokens * heads - 1), count = drawn(1, std::min(kMostQueries, tokens * heads - first));
+  const int first = drawn(0, tokens * heads - 1);
+  const int count = drawn(1, std::min(kMostQueries, tokens * heads - first));
   const int extra = drawn(0, 5), slots = past + tokens;
   const int last = (first + count - 1) / heads;
   const int64_t stride = int64_t{heads} * dim + extra;
@@ -329,7 +332,9 @@ void check_attend(const Kernels &kernels) {
   queries.fill([] { return 2 * normal(); });
   cache.fill([] { return kNan; });
   const auto block = [&](int slot) { return cache.data() + slot / kSlots * block_size(dim); };
-  const auto key = [&](int slot, int i) -> float & { return block(slot)[i * kSlots + slot % kSlots]; };
+  const auto key = [&](int slot, int i) -> float & {
+    return block(slot)[i * kSlots + slot % kSlots];
+  };
   const auto value = [&](int slot, int i) -> float & {
     return block(slot)[(kSlots + slot % kSlots) * dim + i];
   };

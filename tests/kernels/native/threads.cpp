@@ -1,5 +1,6 @@
 // Laws of the pool: every piece once, a thread's number at one place at a time, no call returns
-// before its pieces are done. Many pools at once, threads above the cores, destroyed awake and asleep.
+// before its pieces are done. Many pools at once, threads above the cores, destroyed awake and
+// asleep.
 
 #include <atomic>
 #include <chrono>
