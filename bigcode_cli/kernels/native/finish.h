@@ -32,6 +32,7 @@ inline Floats erf_of(Floats x) {
   return x < 0.0f ? -y : y;
 }
 
+// What is no number stays none.
 inline Floats activated(Activation kind, Floats x) {
   switch (kind) {
     case Activation::kGelu: return 0.5f * x * (1.0f + erf_of(x * 0.70710678118654752f));
@@ -53,10 +54,7 @@ inline void with_result(const Outputs &outputs, const Use &use) {
     case Then::kStore: return use([](Floats x, const auto &) { return x; });
     case Then::kAdd: return use([](Floats x, const auto &old) { return old() + x; });
     case Then::kActivate:
-      return use([&](Floats x, const auto &) {
-        // What is no number must stay none, whatever comparisons made of it.
-        return x == x ? activated(outputs.activation, x) : x;
-      });
+      return use([&](Floats x, const auto &) { return activated(outputs.activation, x); });
   }
 }
 

@@ -145,7 +145,7 @@ void check_product(const Kernels &kernels) {
   const bool coded = format == Format::kInt4 || (format == Format::kInt8 && drawn(0, 1));
   const bool dealt = format == Format::kInt4;
   const int columns = one_of({1, 3, 4, 7, 15, 16, 17, 31, 33, 63, 64, 65, 90, 128, 255, 256, 257,
-                              300, 512, 513, 700, 1030, 2050});
+                              300, 512, 513, 700, 1030, 2050, 2500, 4300});
   // Few tokens, and so many that panels are laid out for them.
   const bool many = drawn(0, 2) == 0;
   const int rows = drawn(1, many ? 150 : 19);
@@ -338,8 +338,13 @@ void check_attend(const Kernels &kernels) {
   const auto value = [&](int slot, int i) -> float & {
     return block(slot)[(kSlots + slot % kSlots) * dim + i];
   };
+  // Early scores may be so much higher than late ones that these vanish.
+  const bool early = drawn(0, 3) == 0;
   for (int slot = 0; slot < visible; ++slot) {
-    for (int i = 0; i < dim; ++i) key(slot, i) = normal(), value(slot, i) = normal();
+    for (int i = 0; i < dim; ++i) {
+      key(slot, i) = normal() * (early && slot < 8 ? 40 : 1);
+      value(slot, i) = normal();
+    }
   }
   scratch.fill([] { return kNan; });
   out.fill([] { return kUntouched; });
@@ -363,7 +368,9 @@ void check_attend(const Kernels &kernels) {
     for (int slot = 0; slot < seen; ++slot) {
       for (int i = 0; i < dim; ++i) mixed[i] += weights[slot] / total * value(slot, i);
     }
-    for (int i = 0; i < dim; ++i) expect(near(out[at + i], mixed[i], 2e-5), "attention");
+    for (int i = 0; i < dim; ++i) {
+      expect(near(out[at + i], mixed[i], early ? 2e-4 : 2e-5), "attention");
+    }
   }
 }
 
@@ -452,7 +459,7 @@ int main() {
     if (table == nullptr) continue;
     set_name = name;
     std::printf("%s\n", name);
-    for (int i = 0; i < 400; ++i) check_product(*table);
+    for (int i = 0; i < 600; ++i) check_product(*table);
     for (int i = 0; i < 200; ++i) check_quantise(*table);
     for (int i = 0; i < 100; ++i) check_normalise(*table);
     for (int i = 0; i < 200; ++i) check_activation(*table);
