@@ -1,7 +1,7 @@
 // Products with a matrix. Included by the isa_*.cpp alone; see vec.h.
 //
-// For a few tokens its rows are read where they lie: time is what it takes to read them. Many pass
-// by panels of some rows: see panel.h.
+// For a few tokens its rows are read where they lie: time is what it takes to read them. Of many
+// panels pass by: see panel.h.
 
 #pragma once
 
